@@ -1,0 +1,1 @@
+"""Everything that runs: the lane, its roles, the audit, and the command line."""

@@ -1,0 +1,40 @@
+# Makes .venv with everything that vip-router needs; sourced by demo.sh and tests/run.sh, run from the top folder.
+# Needs Python 3.11 or newer, or uv, and a package index that pip or uv can reach. Does nothing when all is there.
+# usage: source deploy/setup.sh [uv sync options]
+
+setup_venv() {
+  local stamp=.venv/.vip-router-setup want
+  want="$* $(cksum <uv.lock) $(cksum <pyproject.toml)"
+  if [ -x .venv/bin/vip-router ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+    return
+  fi
+  echo "vip-router: setting up .venv ..." >&2
+  local uv=(uv)
+  if ! command -v uv >/dev/null; then
+    local python
+    python=$(find_python) || {
+      echo "vip-router needs Python 3.11 or newer, or uv (https://docs.astral.sh/uv/): install one of them" >&2
+      return 2
+    }
+    "$python" -m venv .venv || {
+      echo "vip-router: '$python -m venv' failed: install Python's venv module (Debian: python3-venv), or uv" >&2
+      return 2
+    }
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check uv || return 3
+    uv=(.venv/bin/python -m uv)
+  fi
+  "${uv[@]}" sync --quiet --frozen --inexact "$@" || return 3
+  echo "$want" >"$stamp"
+}
+
+find_python() {
+  local name
+  for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
+    if command -v "$name" >/dev/null &&
+      "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$name"
+      return
+    fi
+  done
+  return 1
+}
