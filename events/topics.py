@@ -1,0 +1,77 @@
+"""The topics: names, keys, how many partitions, what they keep, and which record belongs on which partition."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple
+
+CONVERSATION_EVENTS: Final = "conversations.events"
+AGENT_EVENTS: Final = "agents.events"
+CRM_ANSWERS: Final = "crm.answers"
+ROUTING_LOG: Final = "routing.log"
+ROUTING_SNAPSHOTS: Final = "routing.snapshots"
+ASSIGNMENT_REQUESTS: Final = "assignment.requests"
+ASSIGNMENTS_LOG: Final = "assignments.log"
+ASSIGNMENTS_SNAPSHOTS: Final = "assignments.snapshots"
+REPLIES: Final = "conversations.replies"
+ASSIGNMENTS: Final = "assignments"
+DEAD_LETTERS: Final = "dead-letters"
+
+INPUT_BYTES_MAX: Final = 256 * 1024  #: a record of a public input topic
+RECORD_BYTES_MAX: Final = 1024 * 1024  #: any other record; a dead letter holds a whole input in base64
+
+
+class Topic(NamedTuple):
+    """What the design's table says of a topic."""
+
+    name: str
+    keyed_by: Literal["contact", "workspace", "source"]
+    keeps: Literal["days", "for ever", "compacted"]
+    written_by: Literal["append", "publish"]
+    record_bytes_max: int
+
+
+TOPICS: Final[dict[str, Topic]] = {
+    topic.name: topic
+    for topic in (
+        Topic(CONVERSATION_EVENTS, "contact", "days", "publish", INPUT_BYTES_MAX),
+        Topic(AGENT_EVENTS, "workspace", "days", "publish", INPUT_BYTES_MAX),
+        Topic(CRM_ANSWERS, "contact", "days", "publish", INPUT_BYTES_MAX),
+        Topic(ROUTING_LOG, "contact", "for ever", "append", RECORD_BYTES_MAX),
+        Topic(ROUTING_SNAPSHOTS, "contact", "compacted", "publish", RECORD_BYTES_MAX),
+        Topic(ASSIGNMENT_REQUESTS, "workspace", "days", "publish", RECORD_BYTES_MAX),
+        Topic(ASSIGNMENTS_LOG, "workspace", "for ever", "append", RECORD_BYTES_MAX),
+        Topic(ASSIGNMENTS_SNAPSHOTS, "workspace", "compacted", "publish", RECORD_BYTES_MAX),
+        Topic(REPLIES, "contact", "days", "publish", RECORD_BYTES_MAX),
+        Topic(ASSIGNMENTS, "contact", "days", "publish", RECORD_BYTES_MAX),
+        Topic(DEAD_LETTERS, "source", "days", "publish", RECORD_BYTES_MAX),
+    )
+}
+
+
+def partition_counts(contacts: int, workspaces: int) -> dict[str, int]:
+    """The partition count of every topic, for P = ``contacts`` and W = ``workspaces``."""
+    return {name: workspaces if topic.keyed_by == "workspace" else contacts for name, topic in TOPICS.items()}
+
+
+def murmur2(key: bytes) -> int:
+    """Kafka's default partitioner's hash, as an unsigned 31-bit number (``toPositive(murmur2(key))``)."""
+    size = len(key)
+    m = 0x5BD1E995
+    h = (0x9747B28C ^ size) & 0xFFFFFFFF
+    whole = size & ~3
+    for i in range(0, whole, 4):
+        k = int.from_bytes(key[i : i + 4], "little") * m & 0xFFFFFFFF
+        k = (k ^ (k >> 24)) * m & 0xFFFFFFFF
+        h = (h * m & 0xFFFFFFFF) ^ k
+    rest = key[whole:]
+    if rest:
+        h = (h ^ int.from_bytes(rest, "little")) * m & 0xFFFFFFFF
+    h = (h ^ (h >> 13)) * m & 0xFFFFFFFF
+    return (h ^ (h >> 15)) & 0x7FFFFFFF
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(key: str, partitions: int) -> int:
+    """The partition that a contact id or a workspace belongs on, as Kafka's default partitioner has it."""
+    return murmur2(key.encode()) % partitions if partitions > 1 else 0
