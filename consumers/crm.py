@@ -1,0 +1,252 @@
+"""The CRM role: follows ``routing.log``, runs the look-ups that its records ask for, writes ``crm.answers``.
+
+Looking up is ``consumers/crm_client.py``'s business, reading records and writing answers ``consumers/crm_asks.py``'s.
+What an answer leads to, and the deadline that covers one that never comes, are the router's.
+
+Look-ups end in any order; what is committed is the lowest that has not ended. After a crash only those that were on
+their way are asked again, and the router takes the first answer to each. A look-up is on its way until its answer is
+durable, so their bound also bounds what waits for a log that cannot be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+from consumers.crm_asks import Ask, AskError, RecordedPolicies, answer_record, read_ask
+from consumers.crm_client import Answered, Failed, LookUp
+from consumers.watermark import Watermark
+from events.log import Log, LogError, NewRecord, Reader, RecordTooLargeError, StoredRecord, TopicPartition
+from events.topics import ROUTING_LOG
+from routing.policy import Policy
+
+GROUP: Final = "crm"
+COMMIT_EVERY_S: Final = 1.0
+FETCH_RECORDS_MAX: Final = 512
+PUBLISH_RECORDS_MAX: Final = 256
+LOOK_AGAIN_S: Final = 0.5  #: when the log says that it has more than it hands out
+REPEAT_FIRST_S: Final = 0.1  #: the longest wait before the first repetition; it doubles
+REPEAT_MAX_S: Final = 5.0
+
+ResultT = TypeVar("ResultT")
+
+_log = logging.getLogger(__name__)
+
+
+class LooksUp(Protocol):
+    """What the role needs of ``CrmClient``."""
+
+    async def look_up(self, ask: LookUp, policy: Policy) -> Answered | Failed:
+        """One look-up, start to end; raises nothing but the cancellation of its task."""
+
+
+class _Outgoing(NamedTuple):
+    """An answer that is not durable yet."""
+
+    ask: Ask
+    record: NewRecord
+
+
+class CrmConsumer:
+    """The role over some partitions of ``routing.log``. ``clock`` gives Unix milliseconds.
+
+    ``in_flight_max`` bounds the look-ups on their way; further asks wait in the log, in order. At a stop those on
+    their way get ``drain_s`` to end; what has not ended then is asked again by the next run.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        partitions: Sequence[int],
+        *,
+        client: LooksUp,
+        clock: Callable[[], int],
+        in_flight_max: int = 64,
+        drain_s: float = 5.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random_fraction: Callable[[], float] = random.random,
+    ) -> None:
+        self._log = log
+        self._places = [TopicPartition(ROUTING_LOG, partition) for partition in partitions]
+        self._client = client
+        self._clock = clock
+        self._drain_s = drain_s
+        self._sleep = sleep
+        self._random_fraction = random_fraction
+        self._policies = RecordedPolicies(log)
+        self._slots = asyncio.Semaphore(in_flight_max)
+        self._marks: dict[TopicPartition, Watermark] = {}
+        self._committed: dict[TopicPartition, int] = {}
+        self._outbox: list[_Outgoing] = []
+        self._ready = asyncio.Event()  #: the outbox has something
+        self._moved = asyncio.Event()  #: a watermark may have moved
+        self._quiet = asyncio.Event()  #: no look-up is on its way
+        self._quiet.set()
+        self._at_end = False
+
+    def idle(self) -> bool:
+        """Nothing is on its way, and the log had nothing more when it was last looked at."""
+        return self._at_end and self._quiet.is_set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop``; then let look-ups end and commit. Raises the ``LogError`` that no repetition mends."""
+        await self._take_over()
+        reader = self._log.reader(self._committed)
+        lookups: set[asyncio.Task[None]] = set()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                follower = tasks.create_task(self._follow(reader, tasks, lookups))
+                helpers = [tasks.create_task(self._publish()), tasks.create_task(self._commit_often())]
+                await stop.wait()
+                follower.cancel()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._drain_s):
+                        await self._quiet.wait()
+                for task in (*helpers, *lookups):
+                    task.cancel()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            self._at_end = False
+            await reader.close()
+        await self._commit()
+
+    async def _take_over(self) -> None:
+        """Begin where the group stands, or else where the log starts."""
+        self._committed = await self._log.committed(GROUP, self._places)
+        for place in self._places:
+            if place not in self._committed:
+                self._committed[place] = await self._log.start_offset(place)
+        self._marks = {place: Watermark(offset) for place, offset in self._committed.items()}
+
+    async def _follow(self, reader: Reader, tasks: asyncio.TaskGroup, lookups: set[asyncio.Task[None]]) -> None:
+        while True:
+            records = await self._repeated(lambda: self._fetch(reader), "reading")
+            for record in records:
+                await self._start(record, tasks, lookups)
+            for place, mark in self._marks.items():
+                mark.read_to(reader.position(place))
+            self._moved.set()
+
+    async def _fetch(self, reader: Reader) -> Sequence[StoredRecord]:
+        """The next records; waits at the log's end, and knows that it is there."""
+        self._at_end = False
+        records = await reader.fetch(records_max=FETCH_RECORDS_MAX, timeout_s=0)
+        if records:
+            return records
+        ends = await reader.end_offsets()
+        self._at_end = all(reader.position(place) >= end for place, end in ends.items())
+        timeout_s = None if self._at_end else LOOK_AGAIN_S
+        records = await reader.fetch(records_max=FETCH_RECORDS_MAX, timeout_s=timeout_s)
+        self._at_end = False
+        return records
+
+    async def _start(self, record: StoredRecord, tasks: asyncio.TaskGroup, lookups: set[asyncio.Task[None]]) -> None:
+        """Start the look-up that a record asks for, if it asks and somebody still waits for it."""
+        try:
+            ask = read_ask(record)
+        except AskError as problem:
+            _log.error("not looked up, the router's deadline covers it: %s", problem)
+            return
+        if ask is None or self._is_late(ask):
+            return
+        await self._slots.acquire()
+        if self._is_late(ask):
+            self._slots.release()
+            return
+        self._marks[ask.place].begin(ask.offset)
+        self._quiet.clear()
+        task = tasks.create_task(self._look_up(ask))
+        lookups.add(task)
+        task.add_done_callback(lookups.discard)
+
+    def _is_late(self, ask: Ask) -> bool:
+        return ask.look_up.deadline_ms <= self._clock()
+
+    async def _look_up(self, ask: Ask) -> None:
+        outcome: Answered | Failed
+        try:
+            policy = await self._repeated(lambda: self._policies.of(ask), "reading a policy")
+            outcome = await self._client.look_up(ask.look_up, policy)
+        except AskError as problem:
+            _log.error("not looked up: %s", problem)
+            outcome = Failed(reason="unusable-policy", attempts=0)
+        if isinstance(outcome, Failed):
+            _log.info(
+                "look-up of %s/%d at offset %d failed: %s (attempts: %d)",
+                *ask.place, ask.offset, outcome.reason, outcome.attempts,
+            )  # fmt: skip
+        self._outbox.append(_Outgoing(ask, answer_record(ask, outcome, now_ms=self._clock())))
+        self._ready.set()
+
+    async def _publish(self) -> None:
+        """Publish what is in the outbox, batch after batch: the next one only after the one before is durable."""
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            while self._outbox:
+                batch = self._outbox[:PUBLISH_RECORDS_MAX]
+                await self._repeated(partial(self._deliver, batch), "publishing answers")
+                del self._outbox[: len(batch)]
+                self._settle(batch)
+
+    async def _deliver(self, batch: Sequence[_Outgoing]) -> None:
+        """Publish a batch; leaves out what no topic takes, which the router's deadline covers."""
+        records = [answer.record for answer in batch]
+        while records:
+            try:
+                await self._log.publish(records)
+            except RecordTooLargeError as error:
+                _log.error("an answer is not published, the router's deadline covers it: %s", error)
+                del records[error.index]
+            else:
+                return
+
+    def _settle(self, batch: Sequence[_Outgoing]) -> None:
+        for answer in batch:
+            self._marks[answer.ask.place].finish(answer.ask.offset)
+            self._slots.release()
+        if not any(mark.open for mark in self._marks.values()):
+            self._quiet.set()
+        self._moved.set()
+
+    async def _commit_often(self) -> None:
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            await self._commit()
+            await self._sleep(COMMIT_EVERY_S)
+
+    async def _commit(self) -> None:
+        """Commit the watermarks that have moved; one that cannot be is committed later, or its look-ups repeat."""
+        moved = {place: mark.position for place, mark in self._marks.items() if mark.position != self._committed[place]}
+        if not moved:
+            return
+        try:
+            await self._log.commit(GROUP, moved)
+        except LogError as error:
+            if not error.retriable:
+                raise
+            _log.warning("committing the CRM consumer's position failed, it will be tried again: %s", error)
+            self._moved.set()
+        else:
+            self._committed.update(moved)
+
+    async def _repeated(self, call: Callable[[], Awaitable[ResultT]], what: str) -> ResultT:
+        """The result of ``call``, repeated for as long as the log's errors may pass; other errors are raised."""
+        repetitions = 0
+        while True:
+            try:
+                return await call()
+            except LogError as error:
+                if not error.retriable:
+                    raise
+                _log.warning("%s failed, it is repeated: %s", what, error)
+            wait_s = min(REPEAT_MAX_S, REPEAT_FIRST_S * 2 ** min(repetitions, 16))
+            await self._sleep(wait_s * self._random_fraction())
+            repetitions += 1

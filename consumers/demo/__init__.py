@@ -1,0 +1,1 @@
+"""What the demo brings along beside the roles themselves."""
