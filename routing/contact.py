@@ -131,7 +131,7 @@ def evolve(contact: Contact, record: LogRecord) -> Contact:
 
 
 def _evolve_contact(contact: Contact, record: LogRecord, personal: dict[str, Any]) -> Contact:
-    changes = {name: personal[name] for name in ("email", "name") if name in personal}
+    changes: dict[str, Any] = {name: personal[name] for name in ("email", "name") if name in personal}
     if "language" in record.data:
         changes["language"] = record.data["language"]
     return replace(contact, seq=record.data["seq"], hash=record.hash, **changes)

@@ -314,4 +314,5 @@ class Event(Struct, frozen=True, kw_only=True):
 
 def body_from_record(public: dict[str, Any], personal: dict[str, Any]) -> ConversationBody | WorkspaceBody:
     """The body that ``Body.split`` took apart; raises ``msgspec.ValidationError``."""
-    return convert({**public, **personal}, ConversationBody | WorkspaceBody)
+    body: ConversationBody | WorkspaceBody = convert({**public, **personal}, ConversationBody | WorkspaceBody)
+    return body

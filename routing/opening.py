@@ -10,7 +10,7 @@ from routing.contact import Contact, Conversation, event_key
 from routing.decider import Decision, Policies
 from routing.facts import Facts
 from routing.inputs import Channel, Event, Opened
-from routing.policy import Policy
+from routing.policy import MessageName, Policy
 from routing.routes import request as route_request
 from routing.steps import (
     ROUTES,
@@ -121,7 +121,7 @@ class _Start:
     def owned(self, agent: str, email: str | None) -> Decision:
         """Somebody has it already: it is counted, not routed."""
         to = self._step("open", Facts(owned=True))
-        return self._started(to, email, request=self._taken(agent, None))
+        return self._started(to, email, {"request": self._taken(agent)})
 
     def joining(self, first: Conversation, email: str | None) -> Decision:
         """The contact has an open conversation: this one follows it."""
@@ -129,21 +129,20 @@ class _Start:
         adds: dict[str, Any] = {"join": first.id}
         if to in ROUTES:
             adds["request"] = self._request(to, "joined", join=first.id)
-        return self._started(to, email, more=True, **adds)
+        return self._started(to, email, adds)
 
     def alone(self, email: str | None, *, answered: bool) -> Decision:
         """It goes through the workflow by itself. ``answered``: the address stood in the opening message."""
         askable = self.channel is None or self.channel.type not in self.policy.email.skip_channels
         to = self._step("open", Facts(email_known=email is not None, askable=askable))
         if email is not None:
-            adds = {"email_source": "answer" if answered else "record", "lookup": self._lookup()}
-            if answered:
-                adds["captured"] = True
-                return self._started(to, email, kind="success", attempt=0, **adds)
-            return self._started(to, email, **adds)
+            adds: dict[str, Any] = {"email_source": "answer" if answered else "record", "lookup": self._lookup()}
+            if not answered:
+                return self._started(to, email, adds)
+            return self._started(to, email, {**adds, "captured": True}, kind="success")
         if not askable:
-            return self._started(to, None, request=self._request(to, "unreachable"))
-        return self._started(to, None, kind="ask", attempt=1)
+            return self._started(to, None, {"request": self._request(to, "unreachable")})
+        return self._started(to, None, {}, kind="ask", attempt=1)
 
     def _step(self, event: str, facts: Facts) -> str:
         return table_for(self.policy.email.retries).step("opened", event, facts)
@@ -161,18 +160,17 @@ class _Start:
             join=join,
         )
 
-    def _taken(self, agent: str | None, team: str | None) -> dict[str, Any]:
-        return taken_request(agent, team, self._request("escalated", "taken"))
+    def _taken(self, agent: str) -> dict[str, Any]:
+        return taken_request(agent, None, self._request("escalated", "taken"))
 
     def _started(
         self,
         to: str,
         email: str | None,
+        adds: dict[str, Any],
         *,
-        kind: str | None = None,
+        kind: MessageName | None = None,
         attempt: int = 0,
-        more: bool = False,
-        **adds: Any,
     ) -> Decision:
         data: dict[str, Any] = {
             "from": "opened",
@@ -190,7 +188,7 @@ class _Start:
             pii["email"] = email
         return make_record(
             "conversation.started", self.contact, self.id, self.before, data, pii,
-            policy=self.policy.version, run=self.run, more=more or len(self.contact.open) > 0,
+            policy=self.policy.version, run=self.run, more=bool(self.contact.open),
         )  # fmt: skip
 
 
