@@ -1,0 +1,95 @@
+"""Who may own a role of a log: one holder at a time, so that two ``serve`` do not wrestle for the same partitions.
+
+It only decides who *tries*. What keeps a log right is its conditional append; a holder that was thought dead and wakes
+up is fenced there. ``FileOwnership`` is for processes on one machine, ``MemoryOwnership`` for tasks of one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias
+
+from events.log import LogUnavailableError
+
+POLL_INTERVAL_S: Final = 0.05  #: how often a waiting process looks whether the holder has gone
+
+Waiting: TypeAlias = Callable[[], None]  #: called once, when somebody else holds the role
+
+_ROLE: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
+
+
+class Ownership(Protocol):
+    """A log whose roles can be owned."""
+
+    def lock(self, role: str, *, waiting: Waiting | None = None) -> AbstractAsyncContextManager[None]:
+        """Own ``role`` while the context is entered. Entering waits for as long as it takes, and can be cancelled."""
+
+
+class MemoryOwnership:
+    """Roles owned by tasks of one event loop, in the order in which they asked."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    @asynccontextmanager
+    async def lock(self, role: str, *, waiting: Waiting | None = None) -> AsyncIterator[None]:
+        """Own ``role`` while the context is entered."""
+        lock = self._locks.setdefault(_checked(role), asyncio.Lock())
+        if lock.locked() and waiting is not None:
+            waiting()
+        async with lock:
+            yield
+
+
+class FileOwnership:
+    """Roles owned by processes of one machine, through ``flock`` on ``<file>.<role>.lock``.
+
+    The kernel frees the lock when its holder dies, however it dies. The lock file stays: whoever removed it could not
+    know that nobody else has it open.
+    """
+
+    def __init__(self, log_path: Path) -> None:
+        self._log_path = log_path
+
+    @asynccontextmanager
+    async def lock(self, role: str, *, waiting: Waiting | None = None) -> AsyncIterator[None]:
+        """Own ``role`` while the context is entered. Raises ``LogUnavailableError`` if the lock file cannot be made."""
+        descriptor = _open(self._log_path.with_name(f"{self._log_path.name}.{_checked(role)}.lock"))
+        try:
+            if not _locked(descriptor):
+                if waiting is not None:
+                    waiting()
+                while not _locked(descriptor):  # noqa: ASYNC110  # the kernel tells nobody when a flock falls free
+                    await asyncio.sleep(POLL_INTERVAL_S)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise LogUnavailableError(
+            f"the lock file {path} cannot be opened ({error.strerror}): make it and its folder writable for this user"
+        ) from error
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _checked(role: str) -> str:
+    if _ROLE.fullmatch(role) is None:
+        raise ValueError(f"role {role!r}: use small letters, digits and hyphens, a letter first")
+    return role

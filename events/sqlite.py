@@ -1,0 +1,277 @@
+"""The embedded log: one SQLite file, one machine, several processes.
+
+Everything acknowledged has been through ``fsync``. All work on the file happens in two threads
+(``events/sqlite_writer.py``, ``events/sqlite_reader.py``); this class keeps what the event loop knows: topics' ids and
+partitions' ends. ``serve`` owns its roles through ``lock``; anybody else may publish and read meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from events.adapter import check_append, check_publish, check_range
+from events.following import Bell, Chunk, FollowingReader, Wanted
+from events.log import (
+    Appended,
+    FencedError,
+    Fetched,
+    LogError,
+    NewRecord,
+    TopicPartition,
+    UnknownTopicError,
+)
+from events.ownership import FileOwnership, Waiting
+from events.sqlite_reader import READ_BYTES_MAX, Ends, Place, ReadingThread, read_chunks, read_span
+from events.sqlite_schema import open_file
+from events.sqlite_writer import Write, WritingThread
+
+BUSY_TIMEOUT_MS: Final = 5_000  #: how long a write waits for another process' transaction
+POLL_INTERVAL_MS: Final = 3  #: how often others' writes are looked for while somebody waits
+
+
+def unix_ms() -> int:
+    """The machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+class SqliteLog:
+    """A log in one SQLite file.
+
+    ``create``: topics to make, and the file with them if there is none; None: the file must exist. ``read_only``: works
+    on files and folders that may not be written, and every write raises ``LogError``. Opening blocks for a moment;
+    it raises ``LogUnavailableError`` with what to do about it. To be used in one event loop.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        create: Mapping[str, int] | None = None,
+        read_only: bool = False,
+        clock_ms: Callable[[], int] = unix_ms,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        poll_interval_ms: int = POLL_INTERVAL_MS,
+    ) -> None:
+        if read_only and create is not None:
+            raise ValueError("a log that is opened read_only cannot create topics: leave one of the two out")
+        self.path = Path(path)
+        self.bell = Bell()
+        self._closed = False
+        self._counts: dict[str, int] = {}  #: partitions of each topic
+        self._tps: dict[tuple[str, int], int] = {}  #: ids by place
+        self._places: dict[int, TopicPartition] = {}  #: places by id
+        self._ends: dict[int, int] = {}  #: by id
+        self._ownership = FileOwnership(self.path)
+        self._writer: WritingThread | None = None
+        opened = open_file(self.path, create=create, read_only=read_only, busy_timeout_ms=busy_timeout_ms)
+        self._cluster_id = opened.cluster_id
+        self._reader = ReadingThread(opened.reader, self.path, poll_interval_ms=poll_interval_ms, on_ends=self._on_ends)
+        if opened.writer is not None:
+            self._writer = WritingThread(opened.writer, self.path, clock_ms=clock_ms, on_written=self._on_ends)
+
+    async def cluster_id(self) -> str:
+        """Names this store for ever: random, made with the file."""
+        return self._cluster_id
+
+    async def create_topics(self, partitions: Mapping[str, int]) -> None:
+        """Make the topics that do not exist yet; nothing is made if one exists with another count (``LogError``)."""
+        self.check_open()
+        if partitions:
+            await self._write(Write(done=self._future(), topics=dict(partitions)))
+
+    async def partition_count(self, topic: str) -> int:
+        """How many partitions the topic has; ``UnknownTopicError`` if there is no such topic."""
+        self.check_open()
+        if topic not in self._counts:
+            await self._learn_topics()
+        if topic not in self._counts:
+            raise UnknownTopicError(f"there is no topic {topic} in this log")
+        return self._counts[topic]
+
+    async def append(self, place: TopicPartition, records: Sequence[NewRecord], *, expected: int) -> Appended:
+        """Append all records or none, if the partition's end is ``expected``.
+
+        A call that is cancelled may or may not have been written, as after ``IndefiniteError``.
+        """
+        check_append(place, records)
+        (tp,) = await self._ids([place])
+        write = Write(done=self._future(), records=[(tp, record) for record in records], expected=(tp, expected))
+        try:
+            return await self._write(write)
+        except FencedError as error:
+            raise FencedError(f"{place.topic}/{place.partition}: {error}") from None
+
+    async def publish(self, records: Sequence[NewRecord]) -> None:
+        """Append records to any partitions, in order per partition; all or none."""
+        check_publish(records)
+        ids = await self._ids([record[:2] for record in records])
+        if ids:
+            await self._write(Write(done=self._future(), records=list(zip(ids, records, strict=True))))
+
+    async def start_offset(self, place: TopicPartition) -> int:
+        """The lowest offset that may hold a record."""
+        return (await self._range(place))[0]
+
+    async def end_offset(self, place: TopicPartition) -> int:
+        """The offset after the last record."""
+        return (await self._range(place))[1]
+
+    async def read(self, place: TopicPartition, offset: int, *, records_max: int) -> Fetched:
+        """Records from ``offset`` on, at once; fewer than there are if they have more than 16 MiB."""
+        (tp,) = await self._ids([place])
+
+        def run(connection: sqlite3.Connection) -> Fetched:
+            start, end = _range(connection, tp)
+            check_range(place, offset, start=start, end=end)
+            where = Place(tp, *place)
+            span = read_span(connection, where, offset, end=end, records_max=records_max, bytes_max=READ_BYTES_MAX)
+            return Fetched(span.records, span.offset_next)
+
+        return await self._reader.call(run)
+
+    def reader(self, positions: Mapping[TopicPartition, int]) -> FollowingReader:
+        """A reader that follows these partitions from these offsets."""
+        self.check_open()
+        return FollowingReader(self, positions)
+
+    async def commit(self, group: str, positions: Mapping[TopicPartition, int]) -> None:
+        """Remember a group's positions."""
+        ids = await self._ids(list(positions))
+        rows = [(group, tp, offset) for tp, offset in zip(ids, positions.values(), strict=True)]
+        if rows:
+            await self._write(Write(done=self._future(), positions=rows))
+
+    async def committed(self, group: str, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """A group's positions; partitions without one are absent."""
+        ids = dict(zip(await self._ids(places), places, strict=True))
+        rows = await self._reader.call(
+            lambda connection: connection.execute(
+                'SELECT tp, "offset" FROM committed WHERE "group" = ?', (group,)
+            ).fetchall()
+        )
+        return {ids[tp]: offset for tp, offset in rows if tp in ids}
+
+    def lock(self, role: str, *, waiting: Waiting | None = None) -> AbstractAsyncContextManager[None]:
+        """Own ``role`` of this file, among all processes, while the context is entered."""
+        self.check_open()
+        return self._ownership.lock(role, waiting=waiting)
+
+    async def close(self) -> None:
+        """Finish what is under way, wake who waits (``LogError``), give everything back. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        self.bell.ring_all()
+        if self._writer is not None:
+            await self._writer.close()
+        await self._reader.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def take(self, wanted: Sequence[Wanted], *, records_max: int) -> Sequence[Chunk]:
+        """Records for a reader, as ``Source`` has it."""
+        if not wanted:
+            return []
+        ids = await self._ids([want.place for want in wanted])
+        known = [self._ends[tp] for tp in ids]
+        if all(want.offset >= end for want, end in zip(wanted, known, strict=True)) or any(
+            want.offset > end for want, end in zip(wanted, known, strict=True)
+        ):
+            await self._reader.refresh()
+        ready: list[tuple[Wanted, int, int]] = []
+        for want, tp in zip(wanted, ids, strict=True):
+            end = self._ends[tp]
+            check_range(want.place, want.offset, start=0, end=end)
+            if want.offset < end:
+                ready.append((want, tp, end))
+        if not ready:
+            return []
+        return await self._reader.call(lambda connection: read_chunks(connection, ready, records_max))
+
+    async def ends(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The ends, as ``Source`` has it."""
+        ids = await self._ids(places)
+        await self._reader.refresh()
+        return {place: self._ends[tp] for place, tp in zip(places, ids, strict=True)}
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Others' writes are looked for while this is entered."""
+        self._reader.watch()
+        try:
+            yield
+        finally:
+            self._reader.unwatch()
+
+    def check_open(self) -> None:
+        """Raise ``LogError`` if the log was closed."""
+        if self._closed:
+            raise LogError("the log is closed")
+
+    @staticmethod
+    def _future() -> asyncio.Future[Appended]:
+        return asyncio.get_running_loop().create_future()
+
+    async def _write(self, write: Write) -> Appended:
+        self.check_open()
+        if self._writer is None:
+            raise LogError(f"the log {self.path} was opened to be read only")
+        self._writer.submit(write)
+        return await write.done
+
+    async def _ids(self, places: Sequence[tuple[str, int]]) -> list[int]:
+        """The ids of partitions, given as ``TopicPartition`` or as pairs; ``UnknownTopicError`` if one is missing."""
+        self.check_open()
+        try:
+            return [self._tps[place] for place in places]
+        except KeyError:
+            await self._learn_topics()
+        for topic, partition in places:
+            if (topic, partition) not in self._tps:
+                raise UnknownTopicError(f"there is no partition {topic}/{partition} in this log")
+        return [self._tps[place] for place in places]
+
+    async def _learn_topics(self) -> None:
+        """Read the topics again: somebody else may have made some."""
+        rows = await self._reader.call(
+            lambda connection: connection.execute("SELECT name, first, partitions FROM topic").fetchall()
+        )
+        for name, first, partitions in rows:
+            self._counts[name] = partitions
+            for number in range(partitions):
+                place = TopicPartition(name, number)
+                self._tps[place] = first + number
+                self._places[first + number] = place
+                self._ends.setdefault(first + number, 0)
+
+    async def _range(self, place: TopicPartition) -> tuple[int, int]:
+        (tp,) = await self._ids([place])
+        return await self._reader.call(lambda connection: _range(connection, tp))
+
+    def _on_ends(self, ends: Ends) -> None:
+        """Learn how far partitions reach, and wake their readers; none: a look has failed, let all look themselves."""
+        if not ends:
+            self.bell.ring_all()
+        for tp, end in ends.items():
+            if end > self._ends.get(tp, 0):
+                self._ends[tp] = end
+                if tp in self._places:
+                    self.bell.ring(self._places[tp])
+
+
+def _range(connection: sqlite3.Connection, tp: int) -> tuple[int, int]:
+    start, end = connection.execute('SELECT start, "end" FROM partition WHERE tp = ?', (tp,)).fetchone()
+    return start, end
