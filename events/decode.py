@@ -106,7 +106,9 @@ def decode_request(record: StoredRecord, *, upcasts: Upcasts = UPCASTS) -> input
         time_ms=record.time_ms if envelope.time_ms is None else envelope.time_ms,
         cause=_cause(record, envelope),
         body=known.read(data),
-        origin=inputs.Origin(log_id=data.log.id, partition=data.log.partition, offset=data.log.offset, n=data.n),
+        origin=inputs.Origin(
+            log_id=data.log.id, partition=data.log.partition, offset=data.log.offset, n=data.n, run=data.run
+        ),
     )
 
 

@@ -6,6 +6,7 @@ live one. What to decide from the state stands in ``conversation.py``.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from sys import intern
 from typing import Any, Final, Literal
 
@@ -24,7 +25,7 @@ RETRY: Final = "email-retry-"
 ROUTED: Final = frozenset({"routed-vip", "routed-regular", "escalated"})
 
 
-class Deadline(Struct, frozen=True, kw_only=True):
+class Deadline(Struct, frozen=True, kw_only=True, gc=False):
     """When a conversation stops waiting. Absolute, so that it survives a crash."""
 
     kind: Literal["answer", "crm"]
@@ -126,7 +127,7 @@ def evolve(contact: Contact, record: LogRecord) -> Contact:
         if name is not None:
             changes["name"] = name
         if told.get("language") is not None:
-            changes["language"] = told["language"]
+            changes["language"] = intern(told["language"])
     return replace(contact, **changes)
 
 
@@ -145,21 +146,22 @@ def _evolve_conversation(before: Conversation | None, record: LogRecord) -> Conv
     state = data.get("to")
     if state is not None:
         changes["state"] = intern(state)
+    told = data.get("input")
+    key = None if told is None else f"{told['source']} {data['cause']['id']}"
     if record.type == "conversation.started":
-        changes.update(_started(before, data))
+        changes.update(_started(before, data, key))
     elif record.type == "conversation.ended":
         changes["closed_ms"] = data["closed_ms"]
         changes["deadline"] = None
     elif "closed_ms" in data:  # an opening that the trigger does not take
         changes["closed_ms"] = data["closed_ms"]
         changes["refused"] = True
-        changes["openings"] = _openings(before, data)
+        changes["openings"] = _openings(before, key)
     changes.update(_waiting(data, seq, at_ms, moved=state is not None))
-    told = data.get("input")
     if told is not None and told["type"] not in OURS:
         changes["heard_ms"] = at_ms
         changes["heard_seq"] = seq
-        changes["seen"] = _seen(before, data["cause"]["id"], told)
+        changes["seen"] = _seen(before, key, told)
     if record.type == "email.accepted":
         changes["email_source"] = data["email_source"]
     if before is None:
@@ -167,7 +169,7 @@ def _evolve_conversation(before: Conversation | None, record: LogRecord) -> Conv
     return replace(before, **changes)
 
 
-def _started(before: Conversation | None, data: dict[str, Any]) -> dict[str, Any]:
+def _started(before: Conversation | None, data: dict[str, Any], key: str | None) -> dict[str, Any]:
     """What a start sets; a conversation that had joined another starts once more, on its own, with no new input."""
     changes: dict[str, Any] = {
         "policy": intern(data["policy"]),
@@ -179,17 +181,21 @@ def _started(before: Conversation | None, data: dict[str, Any]) -> dict[str, Any
         "deadline": None,
         "email_source": data.get("email_source", "record"),
     }
-    told = data.get("input")
-    if told is not None:
-        channel = told.get("channel")
-        changes["channel"] = None if channel is None else Channel(**channel)
-        changes["openings"] = _openings(before, data)
+    if key is not None:
+        channel = data.get("channel")
+        changes["channel"] = None if channel is None else _shared_channel(channel.get("id"), channel.get("type"))
+        changes["openings"] = _openings(before, key)
     return changes
 
 
-def _openings(before: Conversation | None, data: dict[str, Any]) -> tuple[str, ...]:
+@lru_cache(maxsize=1024)  # many conversations come over few channels
+def _shared_channel(id: str | None, type: str | None) -> Channel:
+    return Channel(id=id, type=type)
+
+
+def _openings(before: Conversation | None, key: str | None) -> tuple[str, ...]:
     earlier = () if before is None else before.openings
-    return (*earlier, f"{data['input']['source']} {data['cause']['id']}")[-OPENINGS_MAX:]
+    return earlier if key is None else (*earlier, key)[-OPENINGS_MAX:]
 
 
 def _waiting(data: dict[str, Any], seq: int, at_ms: int, *, moved: bool) -> dict[str, Any]:
@@ -206,15 +212,14 @@ def _waiting(data: dict[str, Any], seq: int, at_ms: int, *, moved: bool) -> dict
     return {"deadline": None} if moved else {}
 
 
-def _seen(before: Conversation | None, cause_id: str, told: dict[str, Any]) -> tuple[str, ...]:
-    keys = [f"{told['source']} {cause_id}"]
+def _seen(before: Conversation | None, key: str | None, told: dict[str, Any]) -> tuple[str, ...]:
+    """The inputs seen, and their messages. ``key`` is the input's, the same string as in ``openings``."""
     message_id = told.get("message_id")
     if message_id is None and "message" in told:
         message_id = told["message"].get("id")
-    if message_id is not None:
-        keys.append(message_key(message_id))
     earlier = () if before is None else before.seen
-    return (*earlier, *(key for key in keys if key not in earlier))[-SEEN_MAX:]
+    keys = (key, None if message_id is None else message_key(message_id))
+    return (*earlier, *[new for new in keys if new is not None and new not in earlier])[-SEEN_MAX:]
 
 
 def has_message(conversation: Conversation, body: MessageReceived) -> bool:

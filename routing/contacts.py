@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
+from sys import intern
 
 import msgspec
 from msgspec.structs import replace
@@ -65,20 +66,20 @@ class Contacts:
         key = f"{record.workspace}/{record.contact}"
         before = self._parts.get(key)
         if before is None:
-            before = Contact(workspace=record.workspace, id=record.contact)
-        after = evolve(before, record)
-        self._parts.put(key, after)
-        self._index(key, after)
+            before = Contact(workspace=intern(record.workspace), id=record.contact)
+        self._parts.put(key, evolve(before, record))
 
     def confirm(self) -> dict[str, Contact | None]:
-        """Make the changes final and return them."""
-        return self._parts.confirm()
+        """Make the changes final and return them; from now on their deadlines count."""
+        changed = self._parts.confirm()
+        for key, contact in changed.items():
+            if contact is not None:
+                self._index(key, contact)
+        return changed
 
     def discard(self) -> None:
-        """Forget the changes; what the heap holds of them is too early at worst."""
-        for key in self._parts.discard():
-            if (contact := self._parts.get(key)) is not None:
-                self._index(key, contact)
+        """Forget the changes."""
+        self._parts.discard()
 
     def next_due_ms(self) -> int | None:
         """When the earliest deadline passes."""

@@ -284,6 +284,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     partition: int
     offset: int
     n: int
+    run: int  #: of the conversation, as the router counts
 
 
 class Event(Struct, frozen=True, kw_only=True):

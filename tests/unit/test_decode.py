@@ -426,7 +426,7 @@ class TestRequests:
 
     def test_it_says_which_record_asked(self) -> None:
         decoded = decode_request(self.request("assignment.ended", reason="closed"))
-        assert decoded.origin == Origin(log_id="L", partition=3, offset=99, n=2)
+        assert decoded.origin == Origin(log_id="L", partition=3, offset=99, n=2, run=1)
         assert (decoded.workspace, decoded.contact, decoded.conversation) == ("acme", "c1", "v1")
         assert decoded.body == AssignmentEnded(reason="closed")
 

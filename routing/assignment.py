@@ -1,0 +1,245 @@
+"""What happens next to a conversation that needs an owner.
+
+``decide`` turns an input of a workspace into at most one record, ``follow_up`` into the next one that it makes
+possible. Both are pure and look only at the heads of queues: a decision costs the same whoever waits.
+The state is ``workspace_state.py``'s, agents' inputs are ``workspace_agents.py``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
+
+from routing.choosing import armed, choose, made, new_routing, queued, record, routing_data, shown
+from routing.decider import Decision
+from routing.inputs import (
+    AssignmentEnded,
+    AssignmentRefused,
+    AssignmentRequested,
+    AssignmentTaken,
+    DeadlinePassed,
+    Event,
+)
+from routing.strategies import Chosen
+from routing.workspace_agents import configure_next, decide_agent, ignored_by_nobody
+from routing.workspace_index import Desk
+from routing.workspace_parts import ConversationId, ConversationPart, Routing
+
+FOLLOW_UPS_MAX: Final = 100  #: records that one input may cause after its own; a drain deadline does the rest
+
+
+class _Case(NamedTuple):
+    """A request, and the conversation that it is about."""
+
+    desk: Desk
+    event: Event
+    id: ConversationId
+    part: ConversationPart
+    now_ms: int
+
+    def ignored(self, reason: str) -> Decision:
+        """The record of a request without effect."""
+        return record("input.ignored", self.id, self.part, {"reason": reason}, more=False)
+
+    def routing(self, body: AssignmentRequested) -> Routing:
+        """Where a request that comes now puts the conversation."""
+        return new_routing(body, order=self.event.cause.offset or 0, now_ms=self.now_ms)
+
+
+def decide(desk: Desk, event: Event, now_ms: int) -> Decision | None:
+    """What an input leads to; None: nothing (taken before, a deadline that is not current, a heartbeat)."""
+    if event.origin is not None and not desk.is_new(event.origin):
+        return None
+    if isinstance(event.body, DeadlinePassed):
+        return _deadline(desk, event, event.body, now_ms)
+    decider = _REQUESTS.get(type(event.body))
+    if decider is None:
+        return decide_agent(desk, event, now_ms)
+    if event.conversation is None or not event.contact:
+        return ignored_by_nobody(desk, "no-conversation")
+    conversation = ConversationId(event.contact, event.conversation)
+    return decider(_Case(desk, event, conversation, desk.conversation(conversation), now_ms))
+
+
+def follow_up(desk: Desk, follow_ups: int, now_ms: int) -> Decision | None:
+    """The next thing to do that waits for no input, after ``follow_ups`` others of the same input."""
+    return next_step(desk, now_ms) if follow_ups < FOLLOW_UPS_MAX else None
+
+
+def next_step(desk: Desk, now_ms: int) -> Decision | None:
+    """What is left to do: first release what removed agents had, then take the policy's agents, then serve."""
+    if desk.releasing:
+        return _release_next(desk, min(desk.releasing), now_ms)
+    if desk.unconfigured:
+        return configure_next(desk)
+    return _serve_next(desk, now_ms) if desk.ready else None
+
+
+def _serve_next(desk: Desk, now_ms: int) -> Decision:
+    """Give the foremost of those for whom somebody is free to whom it is due."""
+    heads = [head for pool in desk.ready_pools() if (head := pool.waiting.head()) is not None]
+    _, conversation = min(heads)
+    part = desk.conversation(conversation)
+    assert part.routing is not None
+    chosen = choose(desk, conversation, part.routing)
+    assert chosen is not None, f"{conversation}: somebody is free but nobody can have it"
+    return made(conversation, part, part.routing, chosen, now_ms)
+
+
+def _release_next(desk: Desk, agent: str, now_ms: int) -> Decision:
+    """Put the oldest conversation of a removed agent back; one that has no route ends with him."""
+    parts = {conversation: desk.conversation(conversation) for conversation in desk.owned(agent)}
+    conversation = min(parts, key=lambda each: (_place(parts[each]), each))
+    return _release(conversation, parts[conversation], parts[conversation].routing, "agent-removed", now_ms)
+
+
+def _place(part: ConversationPart) -> tuple[int, ...]:
+    return () if part.routing is None else part.routing.place
+
+
+def _release(
+    conversation: ConversationId, part: ConversationPart, routing: Routing | None, reason: str, now_ms: int
+) -> Decision:
+    """Take the owner away; with a ``routing`` it waits there, at its old place, else it is over."""
+    data: dict[str, Any] = {"from": part.status, "to": "ended", "agent": part.agent, "reason": reason}
+    if routing is not None:
+        data |= {"to": "waiting", **routing_data(armed(replace(routing, queued_ms=now_ms), now_ms))}
+    elif part.routing is not None:
+        data |= shown(part.routing)
+    return record("assignment.released", conversation, part, data, routing=routing)
+
+
+def _requested(case: _Case) -> Decision:
+    assert isinstance(case.event.body, AssignmentRequested)
+    if case.part.status == "assigned":
+        return case.ignored("already-assigned")
+    return _route(case, case.event.body)
+
+
+def _route(case: _Case, body: AssignmentRequested) -> Decision:
+    """Give the conversation to somebody at once, or let it wait; nobody may be overtaken while others are served."""
+    desk, part = case.desk, case.part
+    routing = case.routing(body)
+    if part.routing is not None and part.status == "waiting":
+        old = part.routing
+        routing = replace(routing, since_ms=old.since_ms, order=old.order, queued_ms=old.queued_ms)
+    routing = _joined(desk, case.id, routing)
+    chosen = None if desk.busy else choose(desk, case.id, routing)
+    if chosen is not None:
+        return made(case.id, part, routing, chosen, case.now_ms)
+    return record("assignment.queued", case.id, part, queued(part, routing), routing=routing)
+
+
+def _joined(desk: Desk, conversation: ConversationId, routing: Routing) -> Routing:
+    """Join the other conversation if it has or awaits an owner: with one that waits, at its place."""
+    if routing.join is None:
+        return routing
+    other = desk.conversation(ConversationId(conversation.contact, routing.join))
+    if other.status not in {"assigned", "waiting"} or not desk.may_join(conversation, routing.join):
+        return replace(routing, join=None)
+    if other.status == "waiting" and other.routing is not None:
+        return replace(routing, since_ms=other.routing.since_ms, order=other.routing.order)
+    return routing
+
+
+def _taken(case: _Case) -> Decision:
+    body, part = case.event.body, case.part
+    assert isinstance(body, AssignmentTaken)
+    if body.agent is None:
+        return _put_back(case, body)
+    if part.status == "assigned" and part.agent == body.agent:
+        return case.ignored("present-owner")
+    chosen = Chosen(agent=body.agent, strategy="by-hand", reason="taken-by-hand", team=body.team)
+    return made(case.id, part, _routing_or_fallback(case, body), chosen, case.now_ms)
+
+
+def _routing_or_fallback(case: _Case, body: AssignmentTaken) -> Routing | None:
+    """Where it waits when it is released. What a person took joins no other conversation."""
+    if case.part.routing is not None:
+        return case.part.routing
+    return None if body.fallback is None else replace(case.routing(body.fallback), join=None)
+
+
+def _put_back(case: _Case, body: AssignmentTaken) -> Decision:
+    part = case.part
+    if part.status == "waiting":
+        return case.ignored("already-waiting")
+    if part.status == "assigned":
+        routing = _routing_or_fallback(case, body)
+        if routing is None:
+            return case.ignored("no-route")
+        return _release(case.id, part, routing, "by-hand", case.now_ms)
+    return case.ignored(_unowned(part)) if body.fallback is None else _route(case, body.fallback)
+
+
+def _unowned(part: ConversationPart) -> str:
+    return "unknown-conversation" if part.status == "new" else f"already-{part.status}"
+
+
+def _ended(case: _Case) -> Decision:
+    assert isinstance(case.event.body, AssignmentEnded)
+    if case.part.status not in {"assigned", "waiting"}:
+        return case.ignored(_unowned(case.part))
+    return _release(case.id, case.part, None, case.event.body.reason, case.now_ms)
+
+
+def _refused(case: _Case) -> Decision:
+    part = case.part
+    assert isinstance(case.event.body, AssignmentRefused)
+    if part.status in {"assigned", "waiting", "not-routed"}:
+        return case.ignored(f"already-{part.status}")
+    data = {"from": part.status, "to": "not-routed", "reason": case.event.body.reason}
+    return record("assignment.not-routed", case.id, part, data, more=False)
+
+
+def _deadline(desk: Desk, event: Event, body: DeadlinePassed, now_ms: int) -> Decision | None:
+    if body.kind == "drain":
+        step = next_step(desk, now_ms)
+        due_to = None if step is None else (step.contact, step.subject, step.seq - 1)
+        return step if due_to == (event.contact, event.conversation, body.seq) else None
+    conversation = ConversationId(event.contact, str(event.conversation))
+    part = desk.conversation(conversation)
+    if part.status != "waiting" or part.routing is None or part.armed != body.seq:
+        return None
+    if body.kind == "fallback" and part.routing.deadlines.fallback is not None:
+        after = _fallback_opens(part.routing)
+    elif body.kind == "wait" and part.routing.deadlines.wait is not None:
+        after = _waited(desk, conversation, part.routing, now_ms)
+    else:
+        return None
+    return record("assignment.queued", conversation, part, queued(part, after), routing=after)
+
+
+def _fallback_opens(routing: Routing) -> Routing:
+    return replace(routing, fallback_open=True, deadlines=replace(routing.deadlines, fallback=None))
+
+
+def _waited(desk: Desk, conversation: ConversationId, routing: Routing, now_ms: int) -> Routing:
+    """It waited long enough: to the escalation, at its place, or overdue where there is none.
+
+    One that waited for room with another's owner waits for him no longer; one whose other still waits stays with it.
+    """
+    leader = desk.leader(conversation, routing)
+    join = routing.join if leader is not None and leader.status == "waiting" else None
+    if routing.escalation is None:
+        return replace(routing, join=join, overdue=True, deadlines=replace(routing.deadlines, wait=None))
+    escalated = replace(
+        routing,
+        route="escalated",
+        route_reason="waited",
+        target=routing.escalation,
+        escalation=None,
+        overdue=False,
+        join=join,
+    )
+    return armed(escalated, now_ms)
+
+
+_REQUESTS: Final[Mapping[type, Callable[[_Case], Decision]]] = {
+    AssignmentRequested: _requested,
+    AssignmentTaken: _taken,
+    AssignmentEnded: _ended,
+    AssignmentRefused: _refused,
+}

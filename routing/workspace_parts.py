@@ -1,0 +1,162 @@
+"""What is remembered of a workspace: immutable parts, one per agent, conversation, pool's turn and source of requests.
+
+Everything else that the decider needs (queues, counts, deadlines) is derived from these parts, see
+``workspace_index.py``. What they mean and how records change them stands in ``workspace_state.py``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple, TypeAlias
+from urllib.parse import quote, unquote
+
+from msgspec import Struct
+
+from routing.inputs import Channel, ConfiguredAgent, Origin, PoolTarget, PresenceStatus, RouteName, RouteTarget
+
+MAX_OPEN_DEFAULT: Final = 20  #: each agent's room until a policy's ``agents.max_open`` is known
+RANKS: Final[dict[RouteName, int]] = {"vip": 0, "escalated": 1, "regular": 2}  #: who is served first
+
+Status: TypeAlias = Literal["new", "waiting", "assigned", "ended", "not-routed"]
+SetBy: TypeAlias = Literal["event", "policy"]
+
+
+class ConversationId(NamedTuple):
+    """Names a conversation inside its workspace."""
+
+    contact: str
+    conversation: str
+
+
+class Deadlines(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Until when a conversation waits, Unix milliseconds; None: for ever."""
+
+    fallback: int | None = None  #: then the fallback's pool opens too
+    wait: int | None = None  #: then it goes to the escalation, or is overdue
+
+
+class Routing(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a conversation waits, and its place there; kept while it is assigned, for the case that it is released."""
+
+    route: RouteName
+    route_reason: str
+    target: RouteTarget
+    escalation: RouteTarget | None = None
+    policy: str | None = None
+    channel: Channel | None = None
+    language: str | None = None
+    since_ms: int  #: its place in the queue; survives escalation, assignment and release
+    order: int  #: offset in ``assignment.requests``: its place among those of the same millisecond
+    queued_ms: int  #: when the present wait began
+    join: str | None = None  #: the contact's other conversation, whose owner this one gets
+    overdue: bool = False
+    fallback_open: bool = False
+    deadlines: Deadlines = Deadlines()
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """What orders waiting conversations: class, then age."""
+        return (RANKS[self.route], self.since_ms, self.order)
+
+    @property
+    def targets(self) -> tuple[PoolTarget, ...]:
+        """Whose agents may get it now, the preferred first."""
+        fallback = self.target.fallback
+        return (self.target, fallback) if self.fallback_open and fallback is not None else (self.target,)
+
+
+class Part(Struct, frozen=True, kw_only=True, tag_field="part", omit_defaults=True):
+    """A piece of the state; ``seq`` and ``prev`` name the last record of its subject where it has records."""
+
+
+class ConversationPart(Part, frozen=True, kw_only=True, tag="conversation"):
+    """A conversation. After its end only its chain is kept, so that one opened again goes on counting."""
+
+    seq: int = 0
+    prev: str | None = None
+    run: int = 0
+    status: Status = "new"
+    routing: Routing | None = None
+    agent: str | None = None
+    armed: int = 0  #: the ``seq`` of the record that put it into the queue: deadlines of another one are void
+
+
+class AgentPart(Part, frozen=True, kw_only=True, tag="agent"):
+    """An agent, also one who was removed or whom nobody told us of: his records need their chain."""
+
+    seq: int = 0
+    prev: str | None = None
+    record: ConfiguredAgent | None = None  #: None: he is not one of ours, or not any more
+    set_by: SetBy | None = None  #: an event's word overrides the policy's
+    presence: PresenceStatus | None = None  #: None: nobody said; counts as online
+    presence_time_ms: int | None = None
+    record_time_ms: int | None = None
+    seen: tuple[str, ...] = ()  #: sources and ids of the last inputs that changed him
+    assigned_last: int = -1  #: log offset of his last assignment; -1: none yet
+    releasing: bool = False  #: he was removed and still has conversations
+
+
+class TurnPart(Part, frozen=True, kw_only=True, tag="turn"):
+    """A pool's turn: whom round robin served last."""
+
+    agent: str
+
+
+class SourcePart(Part, frozen=True, kw_only=True, tag="source"):
+    """The last request taken from one partition of a router's log."""
+
+    offset: int
+    n: int
+
+
+class ConfigPart(Part, frozen=True, kw_only=True, tag="config"):
+    """What the policy says of agents, and the chain of the records that concern nobody in particular."""
+
+    seq: int = 0
+    prev: str | None = None
+    max_open: int = MAX_OPEN_DEFAULT
+    agents: dict[str, ConfiguredAgent] = {}
+
+
+WorkspacePart: TypeAlias = ConversationPart | AgentPart | TurnPart | SourcePart | ConfigPart
+
+
+@lru_cache(maxsize=65_536)
+def _encoded(text: str) -> str:
+    return quote(text, safe="")
+
+
+def conversation_key(workspace: str, conversation: ConversationId) -> str:
+    """The key of a conversation's part."""
+    return f"{_encoded(workspace)}/conversation/{_encoded(conversation.contact)}/{_encoded(conversation.conversation)}"
+
+
+def agent_key(workspace: str, agent: str) -> str:
+    """The key of an agent's part."""
+    return f"{_encoded(workspace)}/agent/{_encoded(agent)}"
+
+
+def turn_key(workspace: str, pool: str) -> str:
+    """The key of a pool's turn; ``pool`` as ``turn_name`` has it."""
+    return f"{_encoded(workspace)}/turn/{_encoded(pool)}"
+
+
+def source_key(workspace: str, origin: Origin) -> str:
+    """The key of what was taken from one partition of a router's log."""
+    return f"{_encoded(workspace)}/source/{_encoded(origin.log_id)}/{origin.partition}"
+
+
+def config_key(workspace: str) -> str:
+    """The key of the workspace's own part."""
+    return f"{_encoded(workspace)}/config"
+
+
+def parse_key(key: str) -> tuple[str, str, tuple[str, ...]]:
+    """The workspace, the kind of part and the ids that a key was made of."""
+    workspace, kind, *ids = map(unquote, key.split("/"))
+    return workspace, kind, tuple(ids)
+
+
+def turn_name(target: PoolTarget) -> str:
+    """Names the pool whose turn it is: all targets on one team share one turn."""
+    return "workspace" if target.team is None else f"team/{target.team}"

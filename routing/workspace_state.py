@@ -1,0 +1,228 @@
+"""How records change what is remembered of the workspaces of one partition.
+
+``evolve`` reads nothing but the record and the state, so that a record folded when it was decided and one read back
+years later do the same. What may be decided is ``assignment.py``'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from msgspec import convert, json
+from msgspec.structs import replace
+
+from routing.decider import LogRecord, Parts
+from routing.inputs import ConfiguredAgent, Origin
+from routing.queues import DeadlineQueue
+from routing.workspace_index import Desk
+from routing.workspace_parts import (
+    ConfigPart,
+    ConversationId,
+    ConversationPart,
+    Routing,
+    SourcePart,
+    TurnPart,
+    WorkspacePart,
+    agent_key,
+    config_key,
+    conversation_key,
+    parse_key,
+    source_key,
+    turn_key,
+)
+
+AGENT_INPUTS_SEEN_MAX: Final = 16  #: of each agent, the last inputs whose copies are recognised by id
+_decode = json.Decoder(WorkspacePart).decode
+
+
+class WorkspacesState:
+    """The workspaces of a partition, with provisional changes."""
+
+    def __init__(self) -> None:
+        self.parts: Parts[WorkspacePart] = Parts()
+        self.deadlines = DeadlineQueue()
+        self.follow_ups = 0  #: records since the last one that holds an input
+        self.desks: dict[str, Desk] = {}
+        self._busy: set[str] = set()
+
+    def desk(self, workspace: str) -> Desk:
+        """The workspace's desk, an empty one if it is new."""
+        desk = self.desks.get(workspace)
+        if desk is None:
+            desk = self.desks[workspace] = Desk(workspace, self.parts, self.deadlines)
+        return desk
+
+    @property
+    def is_busy(self) -> bool:
+        """Something is left to do that waits for no input."""
+        return bool(self._busy)
+
+    def busy_desks(self) -> list[Desk]:
+        """The workspaces where something is left to do that waits for no input, in the order of their names."""
+        return [self.desks[workspace] for workspace in sorted(self._busy)]
+
+    def evolve(self, record: LogRecord) -> None:
+        """Fold one record; types that are not ours change nothing."""
+        apply = _APPLY.get(record.type)
+        if apply is None:
+            return
+        desk = self.desk(record.workspace)
+        given = record.data.get("input")
+        self.follow_ups = 0 if given is not None else self.follow_ups + 1
+        if given is not None and "origin" in given:
+            origin = convert(given["origin"], Origin)
+            self.parts.put(source_key(record.workspace, origin), SourcePart(offset=origin.offset, n=origin.n))
+        apply(self, desk, record)
+        self._note(desk)
+
+    def discard(self) -> None:
+        """Take all provisional changes back."""
+        self.follow_ups = 0
+        self._refresh(self.parts.discard())
+
+    def load(self, parts: Iterable[tuple[str, bytes]]) -> None:
+        """Put dumped parts back, into an empty state."""
+        for key, part in parts:
+            self.parts.values[key] = _decode(part)
+        self._refresh(self.parts.values)
+
+    def put_conversation(self, desk: Desk, conversation: ConversationId, part: ConversationPart) -> None:
+        """Change a conversation, with all that follows from it."""
+        self.parts.put(conversation_key(desk.workspace, conversation), part)
+        desk.conversation_changed(conversation)
+
+    def put_agent(self, desk: Desk, agent: str, **changes: Any) -> None:
+        """Change some of what an agent's part says, with all that follows from it."""
+        self.parts.put(agent_key(desk.workspace, agent), replace(desk.agent_part(agent), **changes))
+        desk.agent_changed(agent)
+
+    def put_config(self, desk: Desk, **changes: Any) -> None:
+        """Change some of what the policy says of agents."""
+        self.parts.put(config_key(desk.workspace), replace(desk.config(), **changes))
+
+    def _refresh(self, keys: Iterable[str]) -> None:
+        touched = [parse_key(key) for key in keys]
+        for workspace, kind, _ in touched:
+            if kind == "config":
+                self.desk(workspace).config_changed()
+        for workspace, kind, ids in touched:
+            if kind == "agent":
+                self.desk(workspace).agent_changed(ids[0])
+            elif kind == "conversation":
+                self.desk(workspace).conversation_changed(ConversationId(*ids))
+        for workspace in {workspace for workspace, _, _ in touched}:
+            self._note(self.desk(workspace))
+
+    def _note(self, desk: Desk) -> None:
+        if desk.busy:
+            self._busy.add(desk.workspace)
+        else:
+            self._busy.discard(desk.workspace)
+
+
+def _chain(record: LogRecord) -> dict[str, Any]:
+    return {"seq": record.data["seq"], "prev": record.hash}
+
+
+def _subject(record: LogRecord) -> ConversationId:
+    return ConversationId(record.contact, str(record.subject))
+
+
+def _agent_changed(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    data = record.data
+    agent = str(record.subject)
+    before = desk.agent_part(agent)
+    changes: dict[str, Any] = {"set_by": data["set_by"], "presence": data["presence"]}
+    changes["record"] = None if data["agent"] is None else convert(data["agent"], ConfiguredAgent)
+    changes["releasing"] = changes["record"] is None and any(True for _ in desk.owned(agent))
+    if data["time_ms"] is not None:
+        changes["presence_time_ms" if data["what"] == "presence" else "record_time_ms"] = data["time_ms"]
+    if "input" in data:
+        changes["seen"] = (*before.seen, input_id(data["input"]["source"], data["cause"]["id"]))
+        changes["seen"] = changes["seen"][-AGENT_INPUTS_SEEN_MAX:]
+    state.put_agent(desk, agent, **_chain(record), **changes)
+
+
+def input_id(source: str, id: str) -> str:
+    """What names an input for ever: ids are unique for a source."""
+    return f"{source} {id}"
+
+
+def _agents_recorded(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    config = convert(record.data["config"], ConfigPart)
+    state.put_config(desk, **_chain(record), max_open=config.max_open, agents=config.agents)
+    desk.config_changed()
+
+
+def _ignored(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    chain = _chain(record)
+    if record.subject is None:
+        state.put_config(desk, **chain)
+    elif record.contact:
+        conversation = _subject(record)
+        state.put_conversation(desk, conversation, replace(desk.conversation(conversation), **chain))
+    else:
+        state.put_agent(desk, record.subject, **chain)
+
+
+def _waiting(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    part = ConversationPart(
+        **_chain(record),
+        run=record.data["run"],
+        status="waiting",
+        routing=convert(record.data, Routing),
+        armed=record.data["seq"],
+    )
+    state.put_conversation(desk, _subject(record), part)
+
+
+def _made(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    data = record.data
+    agent = data["agent"]
+    if desk.agent_part(agent).record is not None:
+        state.put_agent(desk, agent, assigned_last=record.offset)
+    if data.get("turn") is not None:
+        turn = data["turn"]
+        state.parts.put(turn_key(desk.workspace, turn["pool"]), TurnPart(agent=turn["after"]))
+    routing = None if data["route"] is None else convert(data, Routing)
+    part = ConversationPart(**_chain(record), run=data["run"], status="assigned", routing=routing, agent=agent)
+    state.put_conversation(desk, _subject(record), part)
+    if "released" in data:
+        _end_release(state, desk, data["released"]["agent"])
+
+
+def _released(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    if record.data["to"] == "waiting":
+        _waiting(state, desk, record)
+    else:
+        _over(state, desk, record)
+    if record.data["agent"] is not None:
+        _end_release(state, desk, record.data["agent"])
+
+
+def _end_release(state: WorkspacesState, desk: Desk, agent: str) -> None:
+    if desk.agent_part(agent).releasing and not any(True for _ in desk.owned(agent)):
+        state.put_agent(desk, agent, releasing=False)
+
+
+def _over(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    """The conversation needs no owner; those that joined it go their own way."""
+    conversation = _subject(record)
+    part = ConversationPart(**_chain(record), run=record.data["run"], status=record.data["to"])
+    state.put_conversation(desk, conversation, part)
+    for joiner in desk.joiners(conversation):
+        joined = desk.conversation(joiner)
+        assert joined.routing is not None
+        state.put_conversation(desk, joiner, replace(joined, routing=replace(joined.routing, join=None)))
+
+
+_APPLY: Final[Mapping[str, Callable[[WorkspacesState, Desk, LogRecord], None]]] = {
+    "agent.changed": _agent_changed,
+    "agents.recorded": _agents_recorded,
+    "input.ignored": _ignored,
+    "assignment.queued": _waiting,
+    "assignment.made": _made,
+    "assignment.released": _released,
+    "assignment.not-routed": _over,
+}
