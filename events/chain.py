@@ -90,6 +90,20 @@ def link_of(record: StoredRecord) -> Link:
         raise ChainError(f"{_place(record)} was not written by a lane: header {error} is missing or bad") from error
 
 
+def follows(record: StoredRecord, *, log_id: str, after: str) -> Progress | None:
+    """How far the lane was if the record ends an append; raises ``ChainError`` if it does not follow ``after``."""
+    headers = record.headers
+    if headers == (
+        (EXPECTED_OFFSET, b"%d" % record.offset),
+        (LOG_ID, log_id.encode()),
+        (AFTER, after.encode()),
+    ):
+        return None  # as most are: written by us, inside an append
+    link = link_of(record)
+    check_link(record, link, log_id=log_id, after=after)
+    return link.progress
+
+
 def check_link(record: StoredRecord, link: Link, *, log_id: str, after: str) -> None:
     """Raise ``ChainError`` if the record does not follow the one that was read before it."""
     if link.log_id != log_id:

@@ -6,6 +6,7 @@ decision (positions, mark, chain) stands in the record's headers: ``events/chain
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -150,6 +151,9 @@ def _of_lane(log_topic: str, name: str, kind: str, now: Moment, data: dict[str, 
     )
 
 
+_at_ms: Final = lru_cache(maxsize=1024)(parse_time)  # the records of an append share their time
+
+
 def parse(stored: StoredRecord) -> LogRecord:
     """A stored record; raises ``RecordError`` naming the place if it is none of ours."""
     value = stored.value or b""
@@ -163,7 +167,7 @@ def parse(stored: StoredRecord) -> LogRecord:
             data=record["data"],
             hash=hash_of(value),
             offset=stored.offset,
-            at_ms=parse_time(record["time"]),
+            at_ms=_at_ms(record["time"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         place = f"{stored.topic}/{stored.partition} at offset {stored.offset}"

@@ -358,17 +358,19 @@ def test_a_reopened_conversation_goes_on_counting_in_the_routers_run(lane: Lane)
     assert (again.data["seq"], again.data["prev"], again.data["run"]) == (3, ended.hash, 2)
 
 
+def place(log_id: str, partition: int, offset: int, n: int) -> Origin:
+    return Origin(log_id=log_id, partition=partition, offset=offset, n=n, run=1)
+
+
 def test_a_request_from_the_same_place_or_before_it_is_dropped(lane: Lane) -> None:
     """The place in the router's log names a request, wherever its copy stands."""
     lane.has("anna", "support")
-    lane.asks("c1", origin=Origin(log_id="log", partition=3, offset=10, n=1, run=1))
-    assert lane.asks("c2", origin=Origin(log_id="log", partition=3, offset=10, n=1, run=1)) == []
-    assert lane.asks("c2", origin=Origin(log_id="log", partition=3, offset=9, n=5, run=1)) == []
-    assert types(lane.asks("c2", origin=Origin(log_id="log", partition=3, offset=10, n=2, run=1))) == [
-        "assignment.made"
-    ]
-    assert types(lane.asks("c3", origin=Origin(log_id="log", partition=4, offset=0, n=0, run=1))) == ["assignment.made"]
-    assert types(lane.asks("c4", origin=Origin(log_id="new", partition=3, offset=0, n=0, run=1))) == ["assignment.made"]
+    lane.asks("c1", origin=place("log", 3, 10, 1))
+    assert lane.asks("c2", origin=place("log", 3, 10, 1)) == []
+    assert lane.asks("c2", origin=place("log", 3, 9, 5)) == []
+    assert types(lane.asks("c2", origin=place("log", 3, 10, 2))) == ["assignment.made"]
+    assert types(lane.asks("c3", origin=place("log", 4, 0, 0))) == ["assignment.made"]
+    assert types(lane.asks("c4", origin=place("new", 3, 0, 0))) == ["assignment.made"]
 
 
 def test_a_copy_of_an_ignored_request_stays_without_effect(lane: Lane) -> None:
