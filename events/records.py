@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 import orjson
-from msgspec import ValidationError, convert
+from msgspec import Struct, ValidationError, convert
 
 from events.cloudevents import envelope
 from events.ids import assignments_source, encode_part, event_id, routing_source
@@ -53,12 +53,13 @@ def hash_of(value: bytes) -> str:
     return f"sha256:{sha256(value).hexdigest()}"
 
 
+@lru_cache(maxsize=1024)
 def source_of(log_topic: str, workspace: str) -> str:
     """The CloudEvents source of what is decided in this log."""
     return routing_source(workspace) if log_topic == ROUTING_LOG else assignments_source(workspace)
 
 
-class Built(NamedTuple):
+class Built(Struct, frozen=True):
     """A record as bytes to append and as ``evolve`` takes it."""
 
     value: bytes
@@ -82,21 +83,24 @@ def decided(
     finds the policy with one read.
     """
     cause = event.cause
+    personal = decision.pii
+    told: dict[str, Any] = {}
+    if first:
+        public, told_personal = event.recorded()
+        told = {"input": public}
+        if told_personal:
+            personal = {"input": told_personal, **personal}
     data: dict[str, Any] = {
         "run": decision.run,
         "seq": decision.seq,
         "prev": decision.prev,
         "cause": {"topic": cause.topic, "partition": cause.partition, "offset": cause.offset, "id": cause.id},
+        **told,
+        "policy": decision.policy,
+        "at": now.text,
+        "decider": DECIDER_VERSION,
+        **decision.data,
     }
-    personal = decision.pii
-    if first:
-        data["input"], told = event.recorded()
-        if told:
-            personal = {"input": told, **personal}
-    data["policy"] = decision.policy
-    data["at"] = now.text
-    data["decider"] = DECIDER_VERSION
-    data.update(decision.data)
     if policy_offset is not None and "lookup" in data:
         data["lookup"] = {**data["lookup"], "policy_offset": policy_offset}
     if personal:

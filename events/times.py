@@ -56,17 +56,11 @@ def _usual(text: str) -> str:
     return f"{minute}:{second}.{fraction}{offset}".upper()
 
 
+@lru_cache(maxsize=1024)  # all that is decided together shares its time
 def format_time(ms: int) -> str:
     """Unix milliseconds as ``2026-11-22T10:00:00.000Z``; ``ValueError`` outside the years 0001 to 9999."""
-    seconds, rest = divmod(ms, 1000)
-    return f"{_second(seconds)}{rest:03d}Z"
-
-
-@lru_cache(maxsize=1024)
-def _second(seconds: int) -> str:
-    """The text of one second up to the point: most times of a batch share a few seconds."""
     try:
-        moment = _EPOCH + timedelta(seconds=seconds)
+        moment = _EPOCH + timedelta(milliseconds=ms)
     except OverflowError:
         raise ValueError("a time outside the years 0001 to 9999") from None
-    return f"{moment.isoformat()[:19]}."
+    return f"{moment.isoformat(timespec='milliseconds')[:23]}Z"

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from routing.choosing import armed, choose, made, new_routing, queued, record, routing_data, shown
+from routing.choosing import armed, choose, made, new_routing, queued, record, shown
 from routing.decider import Decision
 from routing.inputs import (
     AssignmentEnded,
@@ -25,7 +25,7 @@ from routing.inputs import (
 from routing.strategies import Chosen
 from routing.workspace_agents import configure_next, decide_agent, ignored_by_nobody
 from routing.workspace_index import Desk
-from routing.workspace_parts import ConversationId, ConversationPart, Routing
+from routing.workspace_parts import ConversationId, ConversationPart, Routing, routing_data
 
 FOLLOW_UPS_MAX: Final = 100  #: records that one input may cause after its own; a drain deadline does the rest
 

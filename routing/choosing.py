@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import to_builtins
 from msgspec.structs import replace
 
 from routing.decider import Decision
 from routing.inputs import AssignmentRequested, PoolTarget
-from routing.strategies import CANDIDATES_MAX, Chosen
+from routing.strategies import CANDIDATES_MAX, Chosen, Line
 from routing.workspace_index import Desk
-from routing.workspace_parts import RANKS, ConversationId, ConversationPart, Deadlines, Routing, turn_name
+from routing.workspace_parts import ConversationId, ConversationPart, Deadlines, Routing, routing_data, turn_name
 
 
 def new_routing(body: AssignmentRequested, *, order: int, now_ms: int) -> Routing:
@@ -51,7 +50,7 @@ def choose(desk: Desk, conversation: ConversationId, routing: Routing) -> Chosen
     leader = desk.leader(conversation, routing)
     if leader is not None:
         return _owner(desk, leader)
-    passed_over: list[dict[str, Any]] = []
+    passed_over: list[Line] = []
     for index, target in enumerate(routing.targets):
         chosen = (_dedicated if target.agent is not None else _of_pool)(desk, target, passed_over)
         if chosen is not None:
@@ -66,7 +65,7 @@ def _owner(desk: Desk, leader: ConversationPart) -> Chosen | None:
     return Chosen(agent=leader.agent, strategy="joined", reason="joined", candidates=candidates, candidates_total=1)
 
 
-def _dedicated(desk: Desk, target: PoolTarget, passed_over: list[dict[str, Any]]) -> Chosen | None:
+def _dedicated(desk: Desk, target: PoolTarget, passed_over: list[Line]) -> Chosen | None:
     agent = desk.resolve(str(target.agent))
     if agent is None:
         return None
@@ -84,7 +83,7 @@ def _dedicated(desk: Desk, target: PoolTarget, passed_over: list[dict[str, Any]]
     )
 
 
-def _of_pool(desk: Desk, target: PoolTarget, passed_over: list[dict[str, Any]]) -> Chosen | None:
+def _of_pool(desk: Desk, target: PoolTarget, passed_over: list[Line]) -> Chosen | None:
     pool = desk.pool(target)
     if not pool.free:
         return None
@@ -101,14 +100,6 @@ def _of_pool(desk: Desk, target: PoolTarget, passed_over: list[dict[str, Any]]) 
         candidates_total=len(passed_over) + len(pool.members),
         turn={"pool": name, "before": turn, "after": agent} if in_turn else None,
     )
-
-
-def routing_data(routing: Routing) -> dict[str, Any]:
-    """The routing as a record has it; ``convert`` to ``Routing`` makes it again."""
-    values: dict[str, Any] = {"channel": None, "language": None, "escalation": None, **to_builtins(routing)}
-    values.pop("policy", None)  # the record's own field
-    values["rank"] = RANKS[routing.route]
-    return values
 
 
 def shown(routing: Routing) -> dict[str, Any]:

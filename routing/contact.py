@@ -89,6 +89,7 @@ class Contact(Struct, frozen=True, kw_only=True):
     seq: int = 0  #: records that concern him and no conversation
     hash: str | None = None
     taken: bool = False  #: the trigger took a conversation of his, ever
+    seen: tuple[str, ...] = ()  #: the last inputs that concern him and no conversation, so that a copy changes nothing
     open: tuple[str, ...] = ()  #: his open conversations, oldest first
     conversations: dict[str, Conversation] = {}
 
@@ -135,7 +136,9 @@ def _evolve_contact(contact: Contact, record: LogRecord, personal: dict[str, Any
     changes: dict[str, Any] = {name: personal[name] for name in ("email", "name") if name in personal}
     if "language" in record.data:
         changes["language"] = record.data["language"]
-    return replace(contact, seq=record.data["seq"], hash=record.hash, **changes)
+    key = f"{record.data['input']['source']} {record.data['cause']['id']}"
+    seen = (*contact.seen, key)[-SEEN_MAX:]
+    return replace(contact, seq=record.data["seq"], hash=record.hash, seen=seen, **changes)
 
 
 def _evolve_conversation(before: Conversation | None, record: LogRecord) -> Conversation:

@@ -73,6 +73,8 @@ def follow_up(contact: Contact, policies: Policies, now_ms: int) -> Decision | N
 def _contact_updated(contact: Contact, event: Event, policies: Policies, now_ms: int) -> Decision | None:
     body = event.body
     assert isinstance(body, ContactUpdated)
+    if event_key(event) in contact.seen:
+        return None
     told, personal = body.split()
     pii = {name: value for name, value in personal.items() if value != getattr(contact, name)}
     data: dict[str, Any] = {}

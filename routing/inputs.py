@@ -45,7 +45,10 @@ class Body(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=Tr
     def split(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The body as JSON values, with its tag as ``type``; and the personal fields that are set, apart."""
         values: dict[str, Any] = to_builtins(self)
-        personal = {name: values.pop(name) for name in self.PERSONAL if name in values}
+        personal: dict[str, Any] = {}
+        for name in self.PERSONAL:
+            if name in values:
+                personal[name] = values.pop(name)
         return values, personal
 
 

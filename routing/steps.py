@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from msgspec import to_builtins
 
-from routing.contact import Contact, Conversation
+from routing.contact import Contact, Conversation, event_key
 from routing.decider import Decision, Policies
 from routing.errors import InputRefusedError
 from routing.facts import Facts
@@ -19,9 +19,16 @@ ROUTES: Final[dict[str, RouteName]] = {"routed-vip": "vip", "routed-regular": "r
 
 
 def find(contact: Contact, event: Event) -> Conversation | None:
-    """The conversation that an event names; the contact's latest open one if it names none."""
+    """The conversation that an event names; the contact's latest open one if it names none.
+
+    A copy of one that names none concerns the conversation that it concerned at first, not one opened since.
+    """
     if event.conversation is not None:
         return contact.conversations.get(event.conversation)
+    key = event_key(event)
+    for conversation in contact.conversations.values():
+        if key in conversation.seen:
+            return conversation
     if not contact.open:
         raise InputRefusedError(
             "no-open-conversation", "no subject, and the contact has no open conversation: name one in subject"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
@@ -20,6 +22,7 @@ CANDIDATES_MAX: Final = 50  #: candidates that a record names
 
 PoolKind: TypeAlias = Literal["agent", "owner", "team", "workspace"]
 Strategy: TypeAlias = Literal["round-robin", "least-open", "dedicated", "joined", "by-hand"]
+Line: TypeAlias = dict[str, Any]  #: one of a record's ``candidates``; shared by records: never to be changed
 
 
 class PoolKey(NamedTuple):
@@ -31,6 +34,7 @@ class PoolKey(NamedTuple):
     only_online: bool
 
 
+@lru_cache(maxsize=4_096)  # targets are those of the policies' routes
 def pool_key(target: PoolTarget) -> PoolKey:
     """The pool that a target means."""
     if target.agent is not None:
@@ -48,7 +52,7 @@ def owner_key(agent: str) -> PoolKey:
 class Agent:
     """An agent as of now: what his part says, and how many conversations he owns."""
 
-    __slots__ = ("_lines", "assigned_last", "id", "max_open", "open", "pools", "presence", "record")
+    __slots__ = ("_lines", "assigned_last", "id", "max_open", "open", "pools", "presence", "record", "releasing")
 
     def __init__(self, agent: str) -> None:
         self.id = agent
@@ -57,8 +61,9 @@ class Agent:
         self.max_open = 0
         self.open = 0
         self.assigned_last = -1
+        self.releasing = False
         self.pools: list[Pool] = []
-        self._lines: dict[str | None, dict[str, Any]] = {}
+        self._lines: dict[str | None, Line] = {}
 
     def hindrance(self, *, only_online: bool) -> str | None:
         """Why he cannot have one more: his presence, or "full"; None: he can."""
@@ -70,8 +75,8 @@ class Agent:
         """Forget the lines that no longer hold."""
         self._lines.clear()
 
-    def as_candidate(self, passed_over: str | None) -> dict[str, Any]:
-        """His line in a record's ``candidates``. Shared by all records until he changes: not to be changed."""
+    def as_candidate(self, passed_over: str | None) -> Line:
+        """His line in a record's ``candidates``, the same until he changes."""
         line = self._lines.get(passed_over)
         if line is None:
             line = {"agent": self.id, "open": self.open, "max_open": self.max_open, "presence": self.presence}
@@ -88,23 +93,37 @@ class Chosen(Struct, frozen=True, kw_only=True):
     strategy: Strategy
     reason: str
     team: str | None = None
-    candidates: list[dict[str, Any]] = []
+    candidates: list[Line] = []
     candidates_total: int = 0
     turn: dict[str, Any] | None = None
 
 
-class Pool:
-    """The agents of one target and who waits for them. ``agents`` is the workspace's, shared by all its pools."""
+class _Free(NamedTuple):
+    """Somebody free in a least-open pool. The first three order them: whom least-open serves first."""
 
-    __slots__ = ("_agents", "_by_load", "_load_of", "free", "key", "members", "waiting")
+    open: int
+    assigned_last: int
+    agent: str
+    as_few: Line  #: what a record says of him if who gets it has as many
+    more: Line  #: ... and if who gets it has fewer
+
+
+class Pool:
+    """The agents of one target and who waits for them. ``agents`` is the workspace's, shared by all its pools.
+
+    What a record says of each agent is kept beside him, so that explaining a choice costs no look at every agent.
+    """
+
+    __slots__ = ("_agents", "_by_load", "_lines", "_load_of", "free", "key", "members", "waiting")
 
     def __init__(self, key: PoolKey, agents: Mapping[str, Agent]) -> None:
         self.key = key
         self._agents = agents
         self.members: list[str] = []  #: ids in order
-        self.free: list[str] = []  #: those of them who can have one more
-        self._load_of: dict[str, tuple[int, int, str]] = {}
-        self._by_load: list[tuple[int, int, str]] = []  #: the free ones, fewest open first; least-open only
+        self._lines: list[Line] = []  #: of each member, if he does not get it; of free ones in round robin only
+        self.free: list[str] = []  #: those members who can have one more
+        self._load_of: dict[str, _Free | None] = {}  #: of each who is free; None unless least-open
+        self._by_load: list[_Free] = []  #: the same in order
         self.waiting = WaitingQueue()
 
     @property
@@ -114,67 +133,72 @@ class Pool:
 
     def enter(self, agent: Agent) -> None:
         """Make the agent a member."""
-        insort(self.members, agent.id)
+        index = bisect_left(self.members, agent.id)
+        self.members.insert(index, agent.id)
+        self._lines.insert(index, {})
         self.update(agent)
 
     def leave(self, agent: Agent) -> None:
         """End the agent's membership."""
-        del self.members[bisect_left(self.members, agent.id)]
-        self._place(agent.id, None)
+        index = bisect_left(self.members, agent.id)
+        del self.members[index], self._lines[index]
+        self._drop(agent.id)
 
     def update(self, agent: Agent) -> None:
         """Take note of the agent's presence, room and load."""
-        free = agent.hindrance(only_online=self.key.only_online) is None
-        self._place(agent.id, (agent.open, agent.assigned_last, agent.id) if free else None)
-
-    def _place(self, agent: str, load: tuple[int, int, str] | None) -> None:
-        before = self._load_of.get(agent)
-        if before == load:
+        hindrance = agent.hindrance(only_online=self.key.only_online)
+        self._lines[bisect_left(self.members, agent.id)] = agent.as_candidate(hindrance or "later-turn")
+        if hindrance is not None:
+            self._drop(agent.id)
             return
-        if before is None:
-            insort(self.free, agent)
-        elif load is None:
-            del self.free[bisect_left(self.free, agent)]
+        if agent.id not in self._load_of:
+            insort(self.free, agent.id)
+            self._load_of[agent.id] = None
         if self.key.strategy == "least-open":
+            self._rank(agent)
+
+    def _rank(self, agent: Agent) -> None:
+        before = self._load_of[agent.id]
+        if before is not None:
+            del self._by_load[bisect_left(self._by_load, before)]
+        lines = (agent.as_candidate("served-later"), agent.as_candidate("more-open"))
+        now = self._load_of[agent.id] = _Free(agent.open, agent.assigned_last, agent.id, *lines)
+        insort(self._by_load, now)
+
+    def _drop(self, agent: str) -> None:
+        if agent in self._load_of:
+            before = self._load_of.pop(agent)
+            del self.free[bisect_left(self.free, agent)]
             if before is not None:
                 del self._by_load[bisect_left(self._by_load, before)]
-            if load is not None:
-                insort(self._by_load, load)
-        if load is None:
-            del self._load_of[agent]
-        else:
-            self._load_of[agent] = load
 
     def next_agent(self, turn: str | None) -> str:
         """Who is served next; ``turn`` is whom the pool served last. There must be somebody free."""
         if self.key.strategy == "least-open":
-            return self._by_load[0][2]
+            return self._by_load[0].agent
         if turn is None:
             return self.free[0]
         return self.free[bisect_right(self.free, turn) % len(self.free)]
 
-    def explain(self, chosen: str, turn: str | None, *, limit: int) -> list[dict[str, Any]]:
+    def explain(self, chosen: str, turn: str | None, *, limit: int) -> list[Line]:
         """Who there was and why the others not: at most ``limit``, as the strategy looks, the chosen among them."""
-        named = self._looked_at(turn, limit)
-        if chosen not in named:
-            named[limit - 1 :] = [chosen]
-        free = "later-turn" if self.key.strategy != "least-open" else None
-        fewest = self._agents[chosen].open
-        lines: list[dict[str, Any]] = []
-        for agent in map(self._agents.__getitem__, named):
-            if agent.id == chosen:
-                lines.append(agent.as_candidate(None))
-            elif agent.id in self._load_of:
-                lines.append(agent.as_candidate(free or ("more-open" if agent.open > fewest else "served-later")))
-            else:
-                lines.append(agent.as_candidate(agent.hindrance(only_online=self.key.only_online)))
+        if self.key.strategy == "least-open":
+            lines = self._least_open_first(self._agents[chosen].open, limit)
+            place = 0
+        else:
+            start = 0 if turn is None else bisect_right(self.members, turn)
+            lines = self._lines[start : start + limit]
+            lines += self._lines[: min(start, limit - len(lines))]
+            place = (bisect_left(self.members, chosen) - start) % len(self.members)
+        lines[min(place, limit - 1)] = self._agents[chosen].as_candidate(None)
         return lines
 
-    def _looked_at(self, turn: str | None, limit: int) -> list[str]:
-        if self.key.strategy != "least-open":
-            start = 0 if turn is None else bisect_right(self.members, turn)
-            after = self.members[start : start + limit]
-            return after + self.members[: min(start, limit - len(after))]
-        named = [agent for _, _, agent in self._by_load[:limit]]
-        others = (agent for agent in self.members if agent not in self._load_of)
-        return named + list(islice(others, limit - len(named)))
+    def _least_open_first(self, fewest: int, limit: int) -> list[Line]:
+        """The free ones in order, then the others."""
+        free = self._by_load[:limit]
+        as_few = bisect_left(free, fewest + 1, key=itemgetter(0))
+        lines = [each.as_few for each in free[:as_few]] + [each.more for each in free[as_few:]]
+        if len(lines) < limit:
+            others = (line for agent, line in zip(self.members, self._lines, strict=True) if agent not in self._load_of)
+            lines += islice(others, limit - len(lines))
+        return lines

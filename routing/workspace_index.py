@@ -93,7 +93,7 @@ class Desk:
 
     def is_new(self, origin: Origin) -> bool:
         """Whether a request comes after all that were taken from its source."""
-        part = self._parts.get(source_key(self.workspace, origin))
+        part = self._parts.get(source_key(self.workspace, origin.log_id, origin.partition))
         return not isinstance(part, SourcePart) or (origin.offset, origin.n) > (part.offset, part.n)
 
     # What follows from them.
@@ -104,7 +104,8 @@ class Desk:
 
     def joiners(self, conversation: ConversationId) -> list[ConversationId]:
         """The conversations that get this one's owner, in the order of their ids."""
-        return sorted(self._joiners.get(conversation, ()))
+        joiners = self._joiners.get(conversation)
+        return sorted(joiners) if joiners else []
 
     def resolve(self, text: str) -> Agent | None:
         """The agent of this id, or else of this e-mail address (the first id, if two have it); None: nobody."""
@@ -153,6 +154,10 @@ class Desk:
         for joiner in self.joiners(conversation):
             self._stand(joiner)
 
+    def agent_served(self, agent: str) -> None:
+        """Take note of when the agent was last served. The conversation that he got changes right after this."""
+        self._agent(agent).assigned_last = self.agent_part(agent).assigned_last
+
     def agent_changed(self, agent: str) -> None:
         """Bring everything that follows from an agent's part up to date."""
         part = self.agent_part(agent)
@@ -161,9 +166,10 @@ class Desk:
         stated = part.presence or "online"
         now.presence = "away" if stated == "other" else stated
         now.assigned_last = part.assigned_last
+        now.releasing = part.releasing
         now.max_open = self._max_open(part.record)
         self._check_configured(agent, part)
-        self._check_releasing(agent, part)
+        self._check_releasing(now)
         if before == part.record:
             self._update(now)
         else:
@@ -186,11 +192,11 @@ class Desk:
         else:
             self.unconfigured.discard(agent)
 
-    def _check_releasing(self, agent: str, part: AgentPart) -> None:
-        if part.releasing and self._owned.get(agent):
-            self.releasing.add(agent)
+    def _check_releasing(self, agent: Agent) -> None:
+        if agent.releasing and self._owned.get(agent.id):
+            self.releasing.add(agent.id)
         else:
-            self.releasing.discard(agent)
+            self.releasing.discard(agent.id)
 
     def _agent(self, agent: str) -> Agent:
         known = self.agents.get(agent)
@@ -342,7 +348,7 @@ class Desk:
     def _counted(self, owner: str) -> None:
         agent = self._agent(owner)
         agent.open = len(self._owned[owner])
-        self._check_releasing(owner, self.agent_part(owner))
+        self._check_releasing(agent)
         self._update(agent)
 
     def _join(self, conversation: ConversationId, before: ConversationId | None, now: ConversationId | None) -> None:

@@ -6,15 +6,19 @@ Everything else that the decider needs (queues, counts, deadlines) is derived fr
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple, TypeAlias
+from sys import intern
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
-from msgspec import Struct
+from msgspec import Struct, convert, to_builtins
 
-from routing.inputs import Channel, ConfiguredAgent, Origin, PoolTarget, PresenceStatus, RouteName, RouteTarget
+from routing.inputs import Channel, ConfiguredAgent, PoolTarget, PresenceStatus, RouteName, RouteTarget
 
 MAX_OPEN_DEFAULT: Final = 20  #: each agent's room until a policy's ``agents.max_open`` is known
+SHARED_MAX: Final = 4_096  #: different targets and channels that are kept once
 RANKS: Final[dict[RouteName, int]] = {"vip": 0, "escalated": 1, "regular": 2}  #: who is served first
 
 Status: TypeAlias = Literal["new", "waiting", "assigned", "ended", "not-routed"]
@@ -121,31 +125,104 @@ class ConfigPart(Part, frozen=True, kw_only=True, tag="config"):
 WorkspacePart: TypeAlias = ConversationPart | AgentPart | TurnPart | SourcePart | ConfigPart
 
 
-@lru_cache(maxsize=65_536)
+# Routings in records. All conversations of a route have the same target, escalation and, mostly, channel: in memory
+# they share them, and so do the records of one batch. Nobody may change what is shared.
+
+
+def routing_data(routing: Routing) -> dict[str, Any]:
+    """The routing as a record has it; ``read_routing`` makes it again. The policy is the record's own field."""
+    values: dict[str, Any] = {
+        "channel": _values(routing.channel),
+        "language": routing.language,
+        "escalation": _values(routing.escalation),
+        "route": routing.route,
+        "route_reason": routing.route_reason,
+        "target": _values(routing.target),
+        "since_ms": routing.since_ms,
+        "order": routing.order,
+        "queued_ms": routing.queued_ms,
+    }
+    if routing.join is not None:
+        values["join"] = routing.join
+    if routing.overdue:
+        values["overdue"] = True
+    if routing.fallback_open:
+        values["fallback_open"] = True
+    values["deadlines"] = to_builtins(routing.deadlines)
+    values["rank"] = RANKS[routing.route]
+    return values
+
+
+def read_routing(data: Mapping[str, Any]) -> Routing:
+    """The routing that a record's data tells of."""
+    return Routing(
+        route=_same(data["route"]),
+        route_reason=_same(data["route_reason"]),
+        target=_shared(convert(data["target"], RouteTarget)),
+        escalation=_shared(convert(data.get("escalation"), RouteTarget | None)),
+        policy=_same(data["policy"]),
+        channel=_shared(convert(data.get("channel"), Channel | None)),
+        language=_same(data.get("language")),
+        since_ms=data["since_ms"],
+        order=data["order"],
+        queued_ms=data["queued_ms"],
+        join=data.get("join"),
+        overdue=data.get("overdue", False),
+        fallback_open=data.get("fallback_open", False),
+        deadlines=convert(data.get("deadlines", {}), Deadlines),
+    )
+
+
+@lru_cache(maxsize=SHARED_MAX)
+def _values(piece: RouteTarget | Channel | None) -> Any:
+    return to_builtins(piece)
+
+
+@lru_cache(maxsize=SHARED_MAX)
+def _shared(piece: Any) -> Any:
+    """The first of all that are equal to this one."""
+    return piece
+
+
+def _same(text: Any) -> Any:
+    return None if text is None else intern(text)
+
+
+_SPECIAL: Final = re.compile(r"[^A-Za-z0-9_.~-]")
+
+
 def _encoded(text: str) -> str:
-    return quote(text, safe="")
+    return quote(text, safe="") if _SPECIAL.search(text) else text
 
 
+# One record asks for the same few keys again and again.
+
+
+@lru_cache(maxsize=1_024)
 def conversation_key(workspace: str, conversation: ConversationId) -> str:
     """The key of a conversation's part."""
     return f"{_encoded(workspace)}/conversation/{_encoded(conversation.contact)}/{_encoded(conversation.conversation)}"
 
 
+@lru_cache(maxsize=4_096)
 def agent_key(workspace: str, agent: str) -> str:
     """The key of an agent's part."""
     return f"{_encoded(workspace)}/agent/{_encoded(agent)}"
 
 
+@lru_cache(maxsize=1_024)
 def turn_key(workspace: str, pool: str) -> str:
     """The key of a pool's turn; ``pool`` as ``turn_name`` has it."""
     return f"{_encoded(workspace)}/turn/{_encoded(pool)}"
 
 
-def source_key(workspace: str, origin: Origin) -> str:
+@lru_cache(maxsize=1_024)
+def source_key(workspace: str, log_id: str, partition: int) -> str:
     """The key of what was taken from one partition of a router's log."""
-    return f"{_encoded(workspace)}/source/{_encoded(origin.log_id)}/{origin.partition}"
+    return f"{_encoded(workspace)}/source/{_encoded(log_id)}/{partition}"
 
 
+@lru_cache(maxsize=1_024)
 def config_key(workspace: str) -> str:
     """The key of the workspace's own part."""
     return f"{_encoded(workspace)}/config"

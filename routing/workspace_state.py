@@ -13,14 +13,13 @@ from msgspec import convert, json
 from msgspec.structs import replace
 
 from routing.decider import LogRecord, Parts
-from routing.inputs import ConfiguredAgent, Origin
+from routing.inputs import ConfiguredAgent
 from routing.queues import DeadlineQueue
 from routing.workspace_index import Desk
 from routing.workspace_parts import (
     ConfigPart,
     ConversationId,
     ConversationPart,
-    Routing,
     SourcePart,
     TurnPart,
     WorkspacePart,
@@ -28,6 +27,7 @@ from routing.workspace_parts import (
     config_key,
     conversation_key,
     parse_key,
+    read_routing,
     source_key,
     turn_key,
 )
@@ -70,9 +70,10 @@ class WorkspacesState:
         desk = self.desk(record.workspace)
         given = record.data.get("input")
         self.follow_ups = 0 if given is not None else self.follow_ups + 1
-        if given is not None and "origin" in given:
-            origin = convert(given["origin"], Origin)
-            self.parts.put(source_key(record.workspace, origin), SourcePart(offset=origin.offset, n=origin.n))
+        origin = None if given is None else given.get("origin")
+        if origin is not None:
+            key = source_key(record.workspace, origin["log_id"], origin["partition"])
+            self.parts.put(key, SourcePart(offset=origin["offset"], n=origin["n"]))
         apply(self, desk, record)
         self._note(desk)
 
@@ -171,7 +172,7 @@ def _waiting(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
         **_chain(record),
         run=record.data["run"],
         status="waiting",
-        routing=convert(record.data, Routing),
+        routing=read_routing(record.data),
         armed=record.data["seq"],
     )
     state.put_conversation(desk, _subject(record), part)
@@ -180,12 +181,14 @@ def _waiting(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
 def _made(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
     data = record.data
     agent = data["agent"]
-    if desk.agent_part(agent).record is not None:
-        state.put_agent(desk, agent, assigned_last=record.offset)
+    served = desk.agent_part(agent)
+    if served.record is not None:
+        state.parts.put(agent_key(desk.workspace, agent), replace(served, assigned_last=record.offset))
+        desk.agent_served(agent)
     if data.get("turn") is not None:
         turn = data["turn"]
         state.parts.put(turn_key(desk.workspace, turn["pool"]), TurnPart(agent=turn["after"]))
-    routing = None if data["route"] is None else convert(data, Routing)
+    routing = None if data["route"] is None else read_routing(data)
     part = ConversationPart(**_chain(record), run=data["run"], status="assigned", routing=routing, agent=agent)
     state.put_conversation(desk, _subject(record), part)
     if "released" in data:

@@ -1,0 +1,210 @@
+"""Turns inputs into the records of one append, on top of a lane's state.
+
+Bad input is set aside here (dead letters, records on a foreign partition); storing anything is the lane's business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from consumers.lane_spec import LaneLimits, LaneSpec
+from consumers.policy_book import LanePolicies
+from events.chain import Entry
+from events.cloudevents import BadInputError
+from events.dead_letters import dead_letter
+from events.log import NewRecord, StoredRecord
+from events.outputs import Origin
+from events.records import Moment, decided, hash_of, policy_recorded
+from events.topics import partition_of
+from routing.decider import Decision, LaneState
+from routing.errors import InputRefusedError
+from routing.inputs import Event
+
+logger = logging.getLogger(__name__)
+
+REROUTED_FROM: Final = "rerouted-from"
+Input: TypeAlias = StoredRecord | Event  #: an Event stands in no topic: a deadline, or the policy's agents
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one append will hold, and what has to be known elsewhere before it."""
+
+    entries: list[Entry] = field(default_factory=list)
+    outputs: list[tuple[int, Sequence[NewRecord]]] = field(default_factory=list)
+    aside: list[NewRecord] = field(default_factory=list)  #: dead letters and re-routed records
+    positions: dict[str, int] = field(default_factory=dict)
+    inputs: int = 0  #: how many of those offered were decided
+    size_bytes: int = 0
+
+
+class UnfitError(Exception):
+    """An input's records cannot be stored. The state was discarded; the inputs before it may be decided again."""
+
+    def __init__(self, index: int, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.index = index
+        self.reason = reason
+        self.detail = detail
+
+
+class Deciding:
+    """Decides inputs of one partition."""
+
+    def __init__(
+        self,
+        spec: LaneSpec,
+        state: LaneState,
+        policies: LanePolicies,
+        origin: Origin,
+        limits: LaneLimits,
+        *,
+        home_partitions: int,
+        dead_letter_partitions: int,
+    ) -> None:
+        self._spec = spec
+        self._state = state
+        self._policies = policies
+        self._origin = origin
+        self._limits = limits
+        self._home_partitions = home_partitions
+        self._dead_letter_partitions = dead_letter_partitions
+
+    def is_home(self, event: Event) -> bool:
+        """Whether the event belongs on this partition."""
+        return partition_of(self._spec.home(event), self._home_partitions) == self._origin.partition
+
+    def decide(self, inputs: Sequence[Input], *, end: int, now: Moment) -> Batch:
+        """Decide as many inputs as one append takes, for a log that ends at ``end``; the state is provisional after it.
+
+        An input that cannot be stored goes to the dead letters, alone: the others are decided as if it were not there.
+        """
+        count = len(inputs)
+        while True:
+            try:
+                return self._decide(inputs[:count], end, now)
+            except UnfitError as unfit:
+                self._state.discard()
+                self._policies.discard(end)
+                if unfit.index == 0:
+                    return self._refuse_first(inputs[0], unfit, now)
+                count = unfit.index
+
+    def _decide(self, inputs: Sequence[Input], end: int, now: Moment) -> Batch:
+        batch = Batch()
+        for index, item in enumerate(inputs):
+            event = self._admit(item, batch, now) if isinstance(item, StoredRecord) else item
+            if event is not None:
+                self._decide_safely(event, item, batch, index, end, now)
+            if isinstance(item, StoredRecord):
+                batch.positions[item.topic] = item.offset + 1
+            batch.inputs = index + 1
+            if batch.size_bytes >= self._limits.append_bytes_soft:
+                break
+        return batch
+
+    def _admit(self, record: StoredRecord, batch: Batch, now: Moment) -> Event | None:
+        """The event of a record that belongs here; anything else is set aside."""
+        try:
+            event = self._spec.decoders[record.topic](record)
+        except BadInputError as error:
+            self._set_aside(record, error.reason, error.detail, batch, now)
+            return None
+        home = partition_of(self._spec.home(event), self._home_partitions)
+        if home == record.partition:
+            return event
+        self._send_on(record, home, batch, now)
+        return None
+
+    def _decide_safely(self, event: Event, item: Input, batch: Batch, index: int, end: int, now: Moment) -> None:
+        """A fault of ours must not wedge the partition: the input that shows it goes to the dead letters."""
+        try:
+            self._decide_one(event, item, batch, index, end, now)
+        except UnfitError:
+            raise
+        except Exception as error:
+            logger.exception("a fault in the decider, at input %s", event.cause)
+            raise UnfitError(index, "fault", f"the decider failed with {type(error).__name__}") from error
+
+    def _decide_one(self, event: Event, item: Input, batch: Batch, index: int, end: int, now: Moment) -> None:
+        before_bytes = batch.size_bytes
+        try:
+            event = self._state.read(event, self._policies)
+            decision = self._state.decide(event, self._policies, now.ms)
+        except InputRefusedError as error:
+            if not isinstance(item, StoredRecord):
+                raise
+            self._set_aside(item, error.reason, str(error), batch, now)
+            return
+        first = True
+        for _ in range(self._limits.follow_ups_max):
+            if decision is None:
+                return
+            self._add(decision, event, batch, end, now, first=first)
+            if batch.size_bytes - before_bytes > self._limits.append_bytes_max:
+                raise UnfitError(index, "too-large", "what this input leads to does not fit into one append")
+            if batch.size_bytes > self._limits.append_bytes_max:
+                raise UnfitError(index, "batch-full", "goes into the next append")
+            if not decision.more:
+                return
+            first = False
+            decision = self._state.follow_up(event, self._policies, now.ms)
+        raise UnfitError(index, "fault", f"more than {self._limits.follow_ups_max} records follow from one input")
+
+    def _add(self, decision: Decision, event: Event, batch: Batch, end: int, now: Moment, *, first: bool) -> None:
+        policy_offset = self._policy_offset(decision, event, batch, end, now)
+        offset = end + len(batch.entries)
+        built = decided(
+            self._spec.log_topic, decision, event, now, first=first, offset=offset, policy_offset=policy_offset
+        )
+        key = decision.contact or event.workspace
+        self._store(batch, key, built.value, built.record.hash)
+        self._state.evolve(built.record)
+        outputs = self._spec.outputs(built.record, self._origin)
+        if outputs:
+            batch.outputs.append((offset, outputs))
+
+    def _policy_offset(self, decision: Decision, event: Event, batch: Batch, end: int, now: Moment) -> int | None:
+        """Where the log has the decision's policy; it is recorded right before its first use."""
+        version = decision.policy
+        if version is None or not self._spec.records_policies:
+            return None
+        found = self._policies.recorded.get(version)
+        if found is not None:
+            return found.offset
+        policy = self._policies.current(event.workspace)
+        offset = end + len(batch.entries)
+        value = policy_recorded(self._spec.log_topic, policy, event.workspace, self._origin.partition, now)
+        self._store(batch, event.workspace, value, hash_of(value))
+        self._policies.add(policy, event.workspace, offset)
+        return offset
+
+    def _store(self, batch: Batch, key: str, value: bytes, value_hash: str) -> None:
+        batch.entries.append(Entry(key.encode(), value, value_hash))
+        batch.size_bytes += len(value)
+
+    def _set_aside(self, record: StoredRecord, reason: str, detail: str, batch: Batch, now: Moment) -> None:
+        logger.warning("%s/%d@%d to the dead letters: %s", record.topic, record.partition, record.offset, reason)
+        letter = dead_letter(record, reason, detail, now_ms=now.ms, partitions=self._dead_letter_partitions)
+        batch.aside.append(letter)
+
+    def _send_on(self, record: StoredRecord, home: int, batch: Batch, now: Moment) -> None:
+        """A producer's partitioner is not Kafka's default: the record goes where it belongs, once."""
+        sent_before = any(name == REROUTED_FROM for name, _ in record.headers)
+        if sent_before or record.topic not in self._spec.public_inputs:
+            self._set_aside(record, "wrong-partition", f"belongs on partition {home}", batch, now)
+            return
+        logger.warning("%s/%d@%d belongs on partition %d", record.topic, record.partition, record.offset, home)
+        came_from = f"{record.partition}@{record.offset}".encode()
+        headers = (*record.headers, (REROUTED_FROM, came_from))
+        batch.aside.append(NewRecord(record.topic, home, record.key, record.value, headers))
+
+    def _refuse_first(self, item: Input, unfit: UnfitError, now: Moment) -> Batch:
+        if not isinstance(item, StoredRecord):
+            raise unfit
+        batch = Batch(inputs=1, positions={item.topic: item.offset + 1})
+        self._set_aside(item, unfit.reason, unfit.detail, batch, now)
+        return batch
