@@ -1,0 +1,1 @@
+"""Looking back at a log: what happened to a conversation, whether it would happen again, whether anybody meddled."""

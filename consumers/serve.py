@@ -1,0 +1,259 @@
+"""``serve``: the roles of one process under one supervisor.
+
+It reads the policy, opens the log, owns its roles, runs their lanes and the CRM consumer, and ends all of them when one
+of them cannot go on. Deciding is the lanes' business, signals ``consumers/signals.py``'s, words and exit codes the
+command line's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from consumers.crm import CrmConsumer
+from consumers.crm_client import CrmClient
+from consumers.lane import Lane
+from consumers.lane_spec import LaneLimits, LaneSpec
+from consumers.opening import Counts, counts_of, opened_or_made
+from consumers.policies import load_policies
+from consumers.policy_book import PolicyBook
+from consumers.secrets import Secrets, missing_secrets
+from consumers.settings import ServeSettings
+from consumers.specs import ASSIGNER, ROUTER
+from events.log import Log, TopicPartition
+from events.open_log import OwnedLog
+from events.sqlite import unix_ms
+from events.topics import DEAD_LETTERS
+from routing.errors import PolicyError
+from routing.policy import Policy
+
+LOOK_INTERVAL_S: Final = 0.02  #: how often readiness and idleness are looked at
+LIMITS: Final = LaneLimits(wait_max_s=1.0)  #: so long until an idle lane sees that policies were exchanged
+
+Tell = Callable[[str], None]
+
+logger = logging.getLogger(__name__)
+
+
+class Served(NamedTuple):
+    """What a ``serve`` has done."""
+
+    inputs: int
+    records: int
+    dead_letters: int  #: that came while it ran, from whomever
+
+
+class _Role(Protocol):
+    """What the supervisor needs of a role."""
+
+    name: str
+    is_owned: bool
+
+    async def run(self, stop: asyncio.Event) -> None: ...
+
+    def is_ready(self) -> bool: ...
+
+    def is_idle(self) -> bool: ...
+
+
+class _LaneRole:
+    """The lanes of all partitions of one log."""
+
+    def __init__(self, log: Log, spec: LaneSpec, book: PolicyBook, partitions: int) -> None:
+        self.name = spec.role
+        self.is_owned = False
+        self.lanes = [Lane(log, spec, number, book, clock=unix_ms, limits=LIMITS) for number in range(partitions)]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            for lane in self.lanes:
+                group.create_task(lane.run(stop))
+
+    def is_ready(self) -> bool:
+        return all(lane.is_ready for lane in self.lanes)
+
+    def is_idle(self) -> bool:
+        return all(lane.is_idle() for lane in self.lanes)
+
+    def count(self, what: str) -> int:
+        return sum(lane.counts[what] for lane in self.lanes)
+
+
+class _CrmRole:
+    """The CRM consumer over all partitions."""
+
+    name = "crm"
+
+    def __init__(self, log: Log, secrets: Secrets, partitions: int, in_flight_max: int) -> None:
+        self.is_owned = False
+        self._client = CrmClient(clock=unix_ms, secrets=secrets)
+        self._consumer = CrmConsumer(
+            log, range(partitions), client=self._client, clock=unix_ms, in_flight_max=in_flight_max
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async with self._client:
+            await self._consumer.run(stop)
+
+    def is_ready(self) -> bool:
+        return self.is_owned
+
+    def is_idle(self) -> bool:
+        return self._consumer.idle()
+
+
+async def serve(
+    settings: ServeSettings,
+    stop: asyncio.Event,
+    *,
+    reload: asyncio.Event | None = None,
+    tell: Tell = logger.info,
+) -> Served:
+    """Run the roles until ``stop`` is set, or until they are idle if the settings say so; then drain.
+
+    ``reload``: read the policy again whenever it is set; one that is broken is refused and the old one stays.
+    ``tell`` gets sentences for people, and ``ready`` once all lanes read. Raises ``PolicyError`` before the log is
+    opened, and ``LogError`` when the log cannot be used (any more): nothing that was acknowledged is lost.
+    """
+    secrets = Secrets.from_environment()
+    book = PolicyBook(read_policies(settings, secrets))
+    async with opened_or_made(
+        settings.log_url, partitions=settings.partitions, workspace_partitions=settings.workspace_partitions
+    ) as log:
+        counts = await counts_of(log)
+        _tell_counts(settings, counts, tell)
+        dead_letters = await _end(log, DEAD_LETTERS)
+        roles = _roles(settings, log, book, secrets, counts)
+        await _Supervisor(settings, log, roles, stop, tell).run(reload, book, secrets)
+        lanes = [role for role in roles if isinstance(role, _LaneRole)]
+        return Served(
+            inputs=sum(role.count("inputs") for role in lanes),
+            records=sum(role.count("records") for role in lanes),
+            dead_letters=await _end(log, DEAD_LETTERS) - dead_letters,
+        )
+
+
+def read_policies(settings: ServeSettings, secrets: Secrets) -> dict[str, Policy]:
+    """The policies that the settings name; raises ``PolicyError``, also for secrets that are not there."""
+    policies = load_policies(settings.policy, workspace=settings.workspace)
+    if "crm" in settings.roles:  # it alone holds them
+        for policy in policies.values():
+            for problem in missing_secrets(policy, secrets):
+                raise PolicyError(str(problem), key="crm", source=str(settings.policy))
+    return policies
+
+
+def _roles(
+    settings: ServeSettings, log: Log, book: PolicyBook, secrets: Secrets, counts: Counts
+) -> list[_LaneRole | _CrmRole]:
+    roles: list[_LaneRole | _CrmRole] = []
+    for name in settings.roles:
+        if name == "crm":
+            roles.append(_CrmRole(log, secrets, counts.contacts, settings.look_ups_max))
+        else:
+            spec, partitions = (ROUTER, counts.contacts) if name == "router" else (ASSIGNER, counts.workspaces)
+            roles.append(_LaneRole(log, spec, book, partitions))
+    return roles
+
+
+def _tell_counts(settings: ServeSettings, counts: Counts, tell: Tell) -> None:
+    """Counts that were asked for and are not had: they are fixed when a log is made."""
+    for name, asked, has in (
+        ("partitions", settings.partitions, counts.contacts),
+        ("workspace-partitions", settings.workspace_partitions, counts.workspaces),
+    ):
+        if asked not in (None, has):
+            tell(f"--{name} {asked} is left aside: this log was made with {has}, and that is fixed")
+
+
+async def _end(log: Log, topic: str) -> int:
+    """How many records a topic has had, over all partitions."""
+    places = [TopicPartition(topic, number) for number in range(await log.partition_count(topic))]
+    return sum([await log.end_offset(place) for place in places])
+
+
+class _Supervisor:
+    """Runs roles together: all of them, or none."""
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        log: OwnedLog,
+        roles: Sequence[_LaneRole | _CrmRole],
+        stop: asyncio.Event,
+        tell: Tell,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._roles: Sequence[_Role] = roles
+        self._lanes = [lane for role in roles if isinstance(role, _LaneRole) for lane in role.lanes]
+        self._stop = stop
+        self._tell = tell
+
+    async def run(self, reload: asyncio.Event | None, book: PolicyBook, secrets: Secrets) -> None:
+        """Run until stopped; raises the first error of a role, when all have ended."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                workers = {role.name: group.create_task(self._own(role)) for role in self._roles}
+                helpers = [group.create_task(self._announce())]
+                if self._settings.until_idle_s is not None:
+                    helpers.append(group.create_task(self._stop_when_idle(self._settings.until_idle_s)))
+                if reload is not None:
+                    helpers.append(group.create_task(self._reload_whenever(reload, book, secrets)))
+                await self._stop.wait()
+                for role in self._roles:
+                    if not role.is_owned:
+                        workers[role.name].cancel()
+                await asyncio.wait(workers.values())
+                for helper in helpers:
+                    helper.cancel()
+        except BaseExceptionGroup as group_error:
+            raise _first(group_error) from None
+
+    async def _own(self, role: _Role) -> None:
+        def waiting() -> None:
+            self._tell(f"another serve has the role {role.name} of this log: waiting until it ends")
+
+        async with self._log.lock(role.name, waiting=waiting):
+            role.is_owned = True
+            await role.run(self._stop)
+
+    async def _announce(self) -> None:
+        while not all(role.is_ready() for role in self._roles):  # noqa: ASYNC110  # a lane tells nobody
+            await asyncio.sleep(LOOK_INTERVAL_S)
+        self._tell("ready")
+
+    async def _stop_when_idle(self, idle_s: float) -> None:
+        """Set ``stop`` when for ``idle_s`` nothing came, nothing was decided and no look-up was on its way."""
+        loop = asyncio.get_running_loop()
+        quiet_since_s, seen = loop.time(), -1
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            work = sum(lane.counts["inputs"] for lane in self._lanes)
+            if work != seen or not all(role.is_idle() for role in self._roles):
+                quiet_since_s, seen = loop.time(), work
+            elif loop.time() - quiet_since_s >= idle_s:
+                self._stop.set()
+                return
+
+    async def _reload_whenever(self, reload: asyncio.Event, book: PolicyBook, secrets: Secrets) -> None:
+        while True:
+            await reload.wait()
+            reload.clear()
+            try:
+                policies = await asyncio.to_thread(read_policies, self._settings, secrets)
+            except PolicyError as error:
+                self._tell(f"the policy is refused, the old one stays: {error}")
+            else:
+                book.exchange(policies)
+                versions = ", ".join(f"{name} {policy.version}" for name, policy in sorted(policies.items()))
+                self._tell(f"the policy was read again, new conversations start with it: {versions}")
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first error inside groups: the others mostly follow from it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

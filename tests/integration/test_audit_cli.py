@@ -1,0 +1,153 @@
+"""``vip-router audit`` as a command: what it prints, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import orjson
+import pytest
+
+from events.topics import ASSIGNMENTS, ROUTING_LOG
+from tests.audit_support import Tampered, make_day
+from tests.processes import run
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_day(tmp_path_factory.mktemp("day") / "day.db")
+
+
+@pytest.fixture
+def folder(day: Path, tmp_path: Path) -> Path:
+    """A folder whose vip-router.db is the day's log: the default of ``--log``."""
+    shutil.copy(day, tmp_path / "vip-router.db")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("command", "good_news"), [("verify", "Nothing is broken."), ("replay", "byte by byte.")])
+def test_a_good_log_exits_0_and_says_what_was_checked(folder: Path, command: str, good_news: str) -> None:
+    ended = run("audit", command, cwd=folder)
+    assert ended.code == 0, ended.err
+    assert good_news in ended.out
+    assert re.search(r"^\d\d  records *$", ended.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["verify", "replay"])
+def test_json_is_one_object(folder: Path, command: str) -> None:
+    ended = run("audit", command, "--json", cwd=folder)
+    assert ended.code == 0
+    report = json.loads(ended.out)
+    assert report["passed"] is True
+    assert report["first_difference"] is None
+    assert report["checked"]["records"] > 60
+
+
+@pytest.mark.parametrize("command", ["verify", "replay"])
+def test_a_difference_exits_1_and_names_its_place(folder: Path, command: str) -> None:
+    log = Tampered(folder / "vip-router.db")
+    partition, offset = log.find(ROUTING_LOG, "email.timed-out")
+    event = log.event(ROUTING_LOG, partition, offset)
+    event["data"]["to"] = "routed-vip"
+    log.forge(ROUTING_LOG, partition, offset, event)
+    ended = run("audit", command, cwd=folder)
+    assert ended.code == 1
+    assert f"routing.log/{partition} at offset {offset}" in ended.out
+    assert "conversation: v11 (contact c11, workspace default)" in ended.out
+    assert "field: data.to" in ended.out
+    assert "expected: escalated" in ended.out
+    assert "found: routed-vip" in ended.out
+    told = json.loads(run("audit", command, "--json", cwd=folder).out)["first_difference"]
+    assert told["place"] == {"topic": "routing.log", "partition": partition, "offset": offset}
+
+
+def test_a_missing_output_exits_1(folder: Path) -> None:
+    log = Tampered(folder / "vip-router.db")
+    log.remove(ASSIGNMENTS, *log.find(ASSIGNMENTS, "conversation.assigned"))
+    ended = run("audit", "verify", cwd=folder)
+    assert ended.code == 1
+    assert "is missing on assignments/" in ended.out
+
+
+def test_show_tells_the_history_within_100_columns(folder: Path) -> None:
+    ended = run("audit", "show", "v1", cwd=folder, env={"COLUMNS": "100"})
+    assert ended.code == 0, ended.err
+    assert max(map(len, ended.out.splitlines())) <= 100
+    for words in (
+        "Conversation v1 of contact c1, workspace default", "awaiting-email -> email-retry-1", "[no-address]",
+        "policy vip-contacts", "anna: 0 of 20 open, online <- chosen", "Now: routed-vip, with anna",
+    ):  # fmt: skip
+        assert words in ended.out
+    assert "ann.lee@example.com" not in ended.out + ended.err
+    assert "--personal" in ended.err
+
+
+def test_show_tells_personal_data_when_asked(folder: Path) -> None:
+    ended = run("audit", "show", "v1", "--personal", cwd=folder)
+    assert ended.code == 0
+    assert "ann.lee@example.com" in ended.out
+
+
+def test_show_json_prints_the_records_exactly_as_stored(folder: Path) -> None:
+    ended = run("audit", "show", "v1", "--json", cwd=folder)
+    assert ended.code == 0, ended.err
+    log = Tampered(folder / "vip-router.db")
+    stored = [
+        orjson.dumps(event)
+        for topic, partition in ((ROUTING_LOG, 0), (ROUTING_LOG, 1), ("assignments.log", 0))
+        for event in log.records(topic, partition)
+        if event.get("subject") == "v1"
+    ]
+    lines = ended.out.encode().splitlines()
+    assert len(lines) == 5
+    assert sorted(lines) == sorted(stored)
+
+
+def test_an_unknown_conversation_exits_1_and_helps(folder: Path) -> None:
+    ended = run("audit", "show", "v99", cwd=folder)
+    assert (ended.code, ended.out) == (1, "")
+    assert "the log knows no conversation v99 in workspace default; did you mean v9?" in ended.err
+
+
+def test_an_id_of_several_contacts_exits_2(folder: Path) -> None:
+    log = Tampered(folder / "vip-router.db")
+    place = log.find(ROUTING_LOG, "conversation.started")
+    event = log.event(ROUTING_LOG, *place)
+    event["partitionkey"], event["id"] = "c99", f"c99/{event['subject']}/1/0"
+    end = len(log.records(ROUTING_LOG, place[0]))
+    log.insert(ROUTING_LOG, place[0], end, copy_of=place[1], value=orjson.dumps(event))
+    ended = run("audit", "show", event["subject"], cwd=folder)
+    assert ended.code == 2
+    assert "say whose with --contact" in ended.err
+
+
+def test_a_damaged_record_is_pointed_at(folder: Path) -> None:
+    log = Tampered(folder / "vip-router.db")
+    place = log.find(ROUTING_LOG, "email.rejected")
+    log.put(ROUTING_LOG, *place, b'{"subject":"v1"')
+    ended = run("audit", "show", "v1", cwd=folder)
+    assert ended.code == 1
+    assert f"routing.log/{place[0]} at offset {place[1]}" in ended.err
+    assert "audit verify" in ended.err
+
+
+@pytest.mark.parametrize("command", [["verify"], ["replay"], ["show", "v1"]])
+def test_a_log_that_is_not_there_exits_3(tmp_path: Path, command: list[str]) -> None:
+    ended = run("audit", *command, "--log", "sqlite:///nowhere.db", cwd=tmp_path)
+    assert ended.code == 3
+    assert "there is no log" in ended.err
+    assert not (tmp_path / "nowhere.db").exists()
+
+
+def test_control_characters_of_a_record_do_not_reach_the_terminal(folder: Path) -> None:
+    log = Tampered(folder / "vip-router.db")
+    place = log.find(ROUTING_LOG, "conversation.ended")
+    event = log.event(ROUTING_LOG, *place)
+    event["data"]["reason"] = "bye\x1b[2J"
+    log.put(ROUTING_LOG, *place, orjson.dumps(event))
+    ended = run("audit", "show", "v3", cwd=folder)
+    assert ended.code == 0
+    assert "\x1b" not in ended.out
+    assert "bye<U+001B>[2J" in ended.out

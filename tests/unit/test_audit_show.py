@@ -1,0 +1,231 @@
+"""``audit show``: finding a conversation, and telling it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from consumers.audit.finding import NotFoundError, SeveralContactsError, Spot, _merged, find, records
+from consumers.audit.show import HIDDEN, Step, Story, Summary
+from consumers.audit.words import REASONS, candidate_words, reason_words
+from events.log import Log, NewRecord, TopicPartition
+from events.memory import MemoryLog
+from events.sqlite import SqliteLog
+from events.topics import ASSIGNMENTS_LOG, CONVERSATION_EVENTS, ROUTING_LOG
+from tests.audit_support import START_MS, Town, make_day, policy
+from tests.processes import ROOT
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_day(tmp_path_factory.mktemp("day") / "day.db")
+
+
+def told(day: Path, conversation: str, *, personal: bool = False, **where: Any) -> tuple[list[Step], Summary]:
+    async def run() -> tuple[list[Step], Summary]:
+        async with SqliteLog(day, read_only=True) as log:
+            found = await find(log, conversation, workspace="default", contact=None, **where)
+            return await steps(log, found, personal=personal)
+
+    return asyncio.run(run())
+
+
+async def steps(log: Log, found: Any, *, personal: bool = False) -> tuple[list[Step], Summary]:
+    story = Story(log, found, personal=personal, duration=lambda ms: f"{ms} ms")
+    return [step async for step in story.steps()], story.summary
+
+
+def text(steps: list[Step]) -> str:
+    return "\n".join("\n".join([step.what, step.why or "", *step.details]) for step in steps)
+
+
+# --- telling ---
+
+
+def test_a_vips_way_is_told_step_by_step(day: Path) -> None:
+    history, summary = told(day, "v1")
+    assert [(step.what, step.from_, step.to) for step in history] == [
+        ("Opened by the contact on whatsapp", "opened", "awaiting-email"),
+        ("The answer was not accepted", "awaiting-email", "email-retry-1"),
+        ("The contact gave an e-mail address", "email-retry-1", "fetching-crm"),
+        ("The CRM answered: a VIP", "fetching-crm", "routed-vip"),
+        ("Given to anna", "new", "assigned"),
+    ]
+    assert history[1].why == "the answer holds no e-mail address that could be one [no-address]"
+    assert history[4].why == "the route names this agent [dedicated]"
+    assert (summary.state, summary.owner, summary.policy_name, summary.run) == ("routed-vip", "anna", "vip-contacts", 1)
+
+
+def test_the_condition_that_decided_and_its_variables_are_told(day: Path) -> None:
+    history, _ = told(day, "v1")
+    details = history[3].details
+    assert "VIP if all of these hold:" in details
+    assert "  customer_type is equal to VIP: holds" in details
+    assert any(line.startswith("variables: customer_type = VIP, crm_status = 200") for line in details)
+
+
+def test_who_could_have_had_it_is_told_with_loads(day: Path) -> None:
+    history, _ = told(day, "v3")
+    given = next(step for step in history if step.what == "Given to sam of team support")
+    assert given.details[-3:] == [
+        "candidates: 2",
+        "  sam: 1 of 2 open, online <- chosen",
+        "  tess: 1 of 3 open, online; passed over: the turn comes later",
+    ]
+    assert "waited 0 ms" in given.details
+
+
+def test_a_record_that_followed_from_anothers_input_says_from_which(day: Path) -> None:
+    history, _ = told(day, "v10")
+    assert history[1].what == "The e-mail address became known another way"
+    assert "contact.updated" in history[1].details[0]
+
+
+def test_personal_data_are_told_only_when_asked_for(day: Path) -> None:
+    hidden, shown = text(told(day, "v1")[0]), text(told(day, "v1", personal=True)[0])
+    for value in ("ann.lee@example.com", "Ann Lee"):
+        assert value not in hidden
+        assert value in shown
+    assert HIDDEN in hidden
+    assert HIDDEN not in shown
+
+
+def test_a_second_run_and_an_end_are_told(day: Path) -> None:
+    history, summary = told(day, "v3")
+    words = [step.what for step in history]
+    assert "The conversation ended" in words
+    assert "Taken from sam: it needs no owner any more" in words
+    assert "Opened again (run 2) by the contact" in words
+    assert summary.run == 2
+
+
+def test_every_conversation_of_a_day_can_be_told(day: Path) -> None:
+    """No record and no reason is left without words."""
+    for number in [*range(1, 12), 77]:
+        history, _ = told(day, f"v{number}")
+        assert history
+        for step in history:
+            assert not re.match(r"[a-z]+\.[a-z-]+$", step.what), step
+            assert step.why in (None, "solved") or " " in str(step.why), step
+
+
+def test_every_reason_code_of_the_deciders_has_words() -> None:
+    """The codes as they stand in the source."""
+    source = "\n".join(path.read_text() for path in sorted((ROOT / "routing").glob("*.py")))
+    patterns = [
+        r'ignored\([^"\n]*"([a-z-]+)"', r'reason="([a-z-]+)"', r'reason = "([a-z-]+)"', r'return "([a-z]+-[a-z-]+)"$',
+        r'Facts\([^)]*\), "([a-z-]+)"', r'"reason": "([a-z-]+)"', r'_request\(to, "([a-z-]+)"',
+    ]  # fmt: skip
+    codes = {code for pattern in patterns for code in re.findall(pattern, source, re.MULTILINE)}
+    assert len(codes) >= 30
+    assert codes - set(REASONS) == set()
+
+
+def test_a_reply_that_is_not_marked_as_sent_is_told_so() -> None:
+    async def run() -> list[Step]:
+        log = MemoryLog(cluster_id="c", clock_ms=lambda: START_MS)
+        async with Town(log, {"default": policy()}, contacts=1) as town:
+            await town.tell("conversation.opened", "v1", "c1", contact={"id": "c1"})
+            await town.settle()
+            found = await find(log, "v1", workspace="default")
+            return (await steps(log, found))[0]
+
+    assert "message is to go out (the log does not say yet that it has)" in text(asyncio.run(run()))
+
+
+def test_words_of_codes_and_candidates() -> None:
+    assert reason_words("http-503") == "the CRM answered with status 503 [http-503]"
+    assert reason_words("customer left") == "customer left"
+    line = {"agent": "sam", "open": 3, "max_open": 3, "presence": "online", "passed_over": "full"}
+    assert candidate_words(line) == "sam: 3 of 3 open, online; passed over: has as many as allowed"
+
+
+# --- finding ---
+
+
+def test_the_records_come_as_they_are_stored_in_the_order_of_cause_and_effect(day: Path) -> None:
+    async def run() -> list[bytes]:
+        async with SqliteLog(day, read_only=True) as log:
+            found = await find(log, "v1", workspace="default")
+            seen = [record async for record in records(log, found)]
+            for record in seen:
+                stored = (await log.read(record.stored.place, record.stored.offset, records_max=1)).records[0]
+                assert stored.value == record.stored.value
+            return [record.stored.value or b"" for record in seen]
+
+    types = [orjson.loads(value)["type"] for value in asyncio.run(run())]
+    assert types == ["conversation.started", "email.rejected", "email.accepted", "crm.resolved", "assignment.made"]
+
+
+def test_an_effect_comes_after_its_cause_whatever_the_clocks_say() -> None:
+    router, assigner = TopicPartition(ROUTING_LOG, 0), TopicPartition(ASSIGNMENTS_LOG, 0)
+    cause, later = Spot(router, 5, 2_000, -1), Spot(router, 6, 3_000, -1)
+    effect = Spot(assigner, 1, 1_000, 5)
+    assert _merged([cause, later, effect]) == [cause, effect, later]
+
+
+def several(town_does: Callable[[Town], Any]) -> Log:
+    async def run() -> Log:
+        log = MemoryLog(cluster_id="c", clock_ms=lambda: START_MS)
+        async with Town(log, {"default": policy(), "shop": policy()}) as town:
+            await town_does(town)
+            await town.settle()
+        return log
+
+    return asyncio.run(run())
+
+
+async def _two_contacts(town: Town) -> None:
+    for contact in ("c1", "c2"):
+        await town.tell("conversation.opened", "same", contact, contact={"id": contact})
+    await town.tell("conversation.opened", "elsewhere", "c3", contact={"id": "c3"}, workspace="shop")
+    await town.tell("message.received", "broken", "c3", contact="no object")
+    await town.log.publish([NewRecord(CONVERSATION_EVENTS, 0, b"c9", b'{"subject":"junk-9"')])
+
+
+@pytest.fixture(scope="module")
+def log() -> Log:
+    return several(_two_contacts)
+
+
+def test_an_id_of_several_contacts_asks_for_the_contact(log: Log) -> None:
+    with pytest.raises(SeveralContactsError, match=r"2 contacts have a conversation same: .*--contact; c1, c2"):
+        asyncio.run(find(log, "same", workspace="default"))
+    assert asyncio.run(find(log, "same", workspace="default", contact="c2")).contact == "c2"
+
+
+@pytest.mark.parametrize(
+    ("conversation", "contact", "says"),
+    [
+        ("sane", None, "did you mean same?"),
+        ("elsewhere", None, "it is in workspace shop: add --workspace shop"),
+        ("same", "c7", "correct --contact"),
+        ("junk-9", None, "could not be used, because of not-json"),
+        ("zzzzzzzzz", None, "was it published to this log?"),
+    ],
+)
+def test_an_unknown_conversation_says_where_it_may_be(
+    log: Log, conversation: str, contact: str | None, says: str
+) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        asyncio.run(find(log, conversation, workspace="default", contact=contact))
+    assert says in str(caught.value)
+
+
+def test_an_event_that_nobody_decided_yet_is_pointed_at() -> None:
+    async def run() -> None:
+        log = MemoryLog(cluster_id="c", clock_ms=lambda: START_MS)
+        town = Town(log, {"default": policy()})
+        async with town:
+            pass
+        await town.tell("conversation.opened", "late", "c1", contact={"id": "c1"})
+        await find(log, "late", workspace="default")
+
+    with pytest.raises(NotFoundError, match=r"conversations\.events/\d offset 0 names it"):
+        asyncio.run(run())
