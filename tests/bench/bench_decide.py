@@ -1,0 +1,127 @@
+"""What a transition costs beside the bare loop: ``python -m tests.bench.bench_decide`` prints a table.
+
+Bare is ``orjson.loads`` of the input, a dictionary look-up, ``orjson.dumps`` of the record and its SHA-256: what any
+router that keeps a hashed JSON log has to do. Rounds of both take turns; each line is the median of the rounds, and
+the ratios belong to this run alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from hashlib import sha256
+
+import orjson
+
+from consumers.policy_book import LanePolicies, PolicyBook
+from consumers.runtime import tune_garbage_collection
+from consumers.specs import ROUTER
+from events.log import NewRecord, StoredRecord
+from events.outputs import Origin
+from events.records import Moment, decided
+from events.times import format_time
+from events.topics import ROUTING_LOG
+from tests.bench.printing import Row, print_table
+from tests.bench.workload import Conversation, bench_policy
+
+BATCH = 500
+NOW_MS = 1_795_341_610_000
+ORIGIN = Origin(topic=ROUTING_LOG, partition=0, log_id="bench", contact_partitions=1, workspace_partitions=1)
+STAGES = ("decode", "read", "decide", "encode", "evolve", "outputs")
+MEASURED = ("decide", "encode", "evolve")
+
+
+def inputs(conversations: int) -> list[StoredRecord]:
+    """Four inputs for each conversation, in the order of the conversations' steps."""
+    talks = [Conversation(number, 1, format_time(NOW_MS)) for number in range(conversations)]
+    steps: list[Callable[[Conversation], NewRecord]] = [
+        Conversation.opened, Conversation.invalid, Conversation.valid, Conversation.crm_answer,
+    ]  # fmt: skip
+    records = [step(talk) for step in steps for talk in talks]
+    return [StoredRecord(r.topic, 0, offset, r.key, r.value, (), NOW_MS) for offset, r in enumerate(records)]
+
+
+def run(records: list[StoredRecord], made: list[bytes] | None = None) -> dict[str, float]:
+    """Microseconds of each stage for one transition; the records that were made are added to ``made``.
+
+    What reading the clock costs is taken off. A round that is measured keeps no records, as a lane does not.
+    """
+    policy = bench_policy()
+    state = ROUTER.new_state()
+    policies = LanePolicies(PolicyBook({"default": policy}))
+    policies.add(policy, "default", 1)
+    now = Moment.at(NOW_MS)
+    clock = time.thread_time
+    spent = [0.0] * len(STAGES)
+    for offset, record in enumerate(records, start=2):
+        t0 = clock()
+        event = ROUTER.decoders[record.topic](record)
+        t1 = clock()
+        event = state.read(event, policies)
+        t2 = clock()
+        decision = state.decide(event, policies, now.ms)
+        assert decision is not None
+        t3 = clock()
+        built = decided(ROUTING_LOG, decision, event, now, first=True, offset=offset, policy_offset=1)
+        t4 = clock()
+        state.evolve(built.record)
+        if offset % BATCH == 0:
+            state.confirm()
+        t5 = clock()
+        ROUTER.outputs(built.record, ORIGIN)
+        t6 = clock()
+        for stage, seconds in enumerate((t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4, t6 - t5)):
+            spent[stage] += seconds
+        if made is not None:
+            made.append(built.value)
+    overhead_us = clock_us()
+    return {stage: seconds / len(records) * 1e6 - overhead_us for stage, seconds in zip(STAGES, spent, strict=True)}
+
+
+def clock_us(times: int = 10_000) -> float:
+    """Microseconds between two readings of the clock with nothing between them."""
+    clock = time.thread_time
+    return statistics.median(-clock() + clock() for _ in range(times)) * 1e6
+
+
+def bare(records: list[StoredRecord], made: list[bytes]) -> float:
+    """Microseconds of the bare loop for one input, writing records of the same size."""
+    table = {"conversation.opened": 1}
+    values = [orjson.loads(value) for value in made]
+    began_s = time.thread_time()
+    for record, value in zip(records, values, strict=True):
+        table.get(orjson.loads(record.value or b"")["type"])
+        sha256(orjson.dumps(value)).hexdigest()
+    return (time.thread_time() - began_s) / len(records) * 1e6
+
+
+def main(conversations: int = 2_000, rounds: int = 7) -> dict[str, float]:
+    """Measure, print, and return the medians, microseconds for one transition."""
+    tune_garbage_collection()
+    records = inputs(conversations)
+    made: list[bytes] = []
+    run(records, made)
+    runs: list[dict[str, float]] = []
+    for _ in range(rounds):
+        gc.collect()
+        spent = run(records)
+        spent["bare"] = bare(records, made)
+        spent["decide + encode + evolve"] = sum(spent[stage] for stage in MEASURED)
+        spent["ratio"] = spent["decide + encode + evolve"] / spent["bare"]
+        runs.append(spent)
+    medians = {name: statistics.median(one[name] for one in runs) for name in runs[0]}
+    rows = [
+        Row(name, f"{value:.1f}", f"{value / medians['bare']:.2f}")
+        for name, value in medians.items()
+        if name != "ratio"
+    ]
+    rows.append(Row("ratio, median of the rounds", "", f"{medians['ratio']:.2f}"))
+    print_table("One transition on one core", ("", "microseconds", "x bare"), rows)
+    return medians
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))

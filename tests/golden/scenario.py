@@ -1,0 +1,138 @@
+"""The scenario of the golden logs: every type of record at least once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import orjson
+
+from events.times import format_time
+from events.topics import AGENT_EVENTS, CONVERSATION_EVENTS, CRM_ANSWERS, partition_of
+from routing.policy import Policy
+from routing.policy_file import parse_policy
+from routing.policy_template import template_text
+
+START_MS = 1_795_341_600_000
+
+
+class Step(NamedTuple):
+    """A record that somebody publishes ``after_s`` virtual seconds after the one before it."""
+
+    after_s: float
+    topic: str
+    partition: int
+    key: str
+    value: bytes
+
+
+def policy() -> Policy:
+    """The template's policy, with little room."""
+    return parse_policy(template_text().replace("max_open = 20", "max_open = 2", 1), source="golden")
+
+
+class _Script:
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._ids = 0
+
+    def _value(self, type: str, subject: str, key: str, data: dict[str, Any], id: str | None) -> bytes:
+        self._ids += 1
+        return orjson.dumps(
+            {
+                "specversion": "1.0",
+                "id": id or f"e{self._ids}",
+                "source": "/golden",
+                "type": type,
+                "subject": subject,
+                "time": format_time(START_MS + round(self._now_s * 1000)),
+                "partitionkey": key,
+                "data": data,
+            }
+        )
+
+    def talk(
+        self,
+        contact: str,
+        conversation: str,
+        type: str,
+        /,
+        *,
+        after_s: float = 10.0,
+        id: str | None = None,
+        **data: Any,
+    ) -> Step:
+        self._now_s += after_s
+        value = self._value(type, conversation, contact, data, id)
+        return Step(after_s, CONVERSATION_EVENTS, partition_of(contact, 2), contact, value)
+
+    def opened(self, contact: str, conversation: str, *, id: str | None = None, **fields: Any) -> Step:
+        who = {"id": contact, **{name: fields.pop(name) for name in ("email", "name", "language") if name in fields}}
+        return self.talk(contact, conversation, "conversation.opened", id=id, contact=who, **fields)
+
+    def says(self, contact: str, conversation: str, text: str | None, **fields: Any) -> Step:
+        return self.talk(contact, conversation, "message.received", message_id=f"m{self._ids}", text=text, **fields)
+
+    def crm(self, contact: str, conversation: str, seq: int, **variables: Any) -> Step:
+        data = {
+            "lookup_id": f"{conversation}/{seq}",
+            "status": 200,
+            "variables": variables,
+            "attempts": 1,
+            "latency_ms": 7,
+        }
+        self._now_s += 1
+        value = self._value("crm.answered", conversation, contact, data, f"{contact}/{conversation}/{seq}/crm")
+        return Step(1, CRM_ANSWERS, partition_of(contact, 2), contact, value)
+
+    def agent(self, agent: str, type: str, **data: Any) -> Step:
+        self._now_s += 1
+        return Step(1, AGENT_EVENTS, 0, "default", self._value(type, agent, "default", data, None))
+
+
+def steps() -> Iterator[Step]:
+    """A day at a small desk."""
+    s = _Script()
+    for name in ("bo", "cy"):
+        yield s.agent(name, "agent.updated", teams=["support"], name=name.title())
+        yield s.agent(name, "agent.presence", status="online")
+    yield s.agent("maya", "agent.updated", teams=["managers"], max_open=1)
+    # a VIP with an address; a regular one who is asked in French, and answers the second time
+    yield s.opened("c1", "v1", email="ann@example.com", name="Ann", channel={"type": "whatsapp", "id": "w1"})
+    yield s.crm("c1", "v1", 1, customer_type="VIP")
+    yield s.opened("c2", "v2", language="fr", name="Zoé")
+    yield s.says("c2", "v2", "pourquoi ?")
+    yield s.says("c2", "v2", "d'accord : zoe@example.fr")
+    yield s.crm("c2", "v2", 3, customer_type="standard")
+    # four invalid answers; a stop word; no answer; a look-up that is never answered
+    yield s.opened("c3", "v3")
+    for text in ("no", "a@b.co or c@d.co", None, "never"):
+        yield s.says("c3", "v3", text)
+    yield s.opened("c4", "v4", language="ar")
+    yield s.says("c4", "v4", "stop")
+    yield s.opened("c5", "v5")
+    yield s.opened("c6", "v6", email="six@example.com")
+    yield s.talk("c6", "v6", "message.received", after_s=60.0, message_id="late", text="hello?")
+    # the contact's record brings the address; a second conversation joins; the reply cannot be delivered
+    yield s.opened("c7", "v7")
+    yield s.opened("c7", "v7b")
+    yield s.talk("c7", "v7", "contact.updated", contact={"id": "c7", "email": "seven@example.com"})
+    yield s.crm("c7", "v7", 2, customer_type="standard")
+    yield s.opened("c8", "v8")
+    yield s.talk("c8", "v8", "reply.failed", reply="c8/v8/1/1", reason="blocked")
+    # taken by hand, released, owned from the start, not taken by the trigger
+    yield s.talk("c2", "v2", "assignee.changed", agent="cy")
+    yield s.talk("c2", "v2", "assignee.changed", agent=None)
+    yield s.opened("c9", "v9", agent="bo", opened_by="user")
+    yield s.opened("c10", "v10", opened_by="workflow")
+    # closed, opened again, duplicates, too late, an agent who goes with what he has
+    yield s.talk("c1", "v1", "conversation.closed", reason="solved")
+    yield s.opened("c1", "v1", id="again")
+    yield s.opened("c1", "v1", id="again")
+    yield s.crm("c1", "v1", 4, customer_type="VIP")
+    yield s.agent("bo", "agent.removed")
+    yield s.agent("cy", "agent.presence", status="offline")
+    yield s.talk("c3", "v3", "conversation.closed")
+    yield s.says("c3", "v3", "hello?")
+    yield s.agent("cy", "agent.presence", status="online")
+    yield s.talk("c5", "v5", "message.received", after_s=13 * 3600.0, message_id="too-late", text="five@example.com")
