@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from consumers.policy_book import LanePolicies, PolicyBook
 from events.outputs import Origin, routing_outputs
 from events.records import Moment, decided
@@ -118,7 +120,6 @@ class Story:
     def put(self, conversation: str | None, body: Any, **event: Any) -> list[LogRecord]:
         self.inputs += 1
         self.now_ms += MINUTE_MS
-        id = event.pop("id", f"e{self.inputs}")
         return self._decide(
             Event(
                 workspace="default",
@@ -126,7 +127,9 @@ class Story:
                 conversation=conversation,
                 source=event.pop("source", "/whatsapp"),
                 time_ms=event.pop("time_ms", self.now_ms),
-                cause=Cause(topic="conversations.events", partition=0, offset=self.inputs, id=id),
+                cause=Cause(
+                    topic="conversations.events", partition=0, offset=self.inputs, id=event.pop("id", f"e{self.inputs}")
+                ),
                 body=body,
             )
         )
@@ -138,9 +141,7 @@ class Story:
         decision = self.state.decide(event, self.policies, now.ms)
         while decision is not None:
             offset = len(self.records) + len(made) + 2
-            built = decided(
-                ROUTING_LOG, decision, event, now, first=not made, offset=offset, policy_offset=1
-            )
+            built = decided(ROUTING_LOG, decision, event, now, first=not made, offset=offset, policy_offset=1)
             self.state.evolve(built.record)
             made.append(built.record)
             decision = self.state.follow_up(event, self.policies, now.ms) if decision.more else None
@@ -157,13 +158,14 @@ class Story:
         return self.person().conversations[name]
 
     def outputs(self, record: LogRecord) -> list[Any]:
-        from orjson import loads
-
-        return [loads(output.value or b"") for output in routing_outputs(record, Origin(ROUTING_LOG, 0, "log", 4, 1))]
+        return [
+            orjson.loads(output.value or b"") for output in routing_outputs(record, Origin(ROUTING_LOG, 0, "log", 4, 1))
+        ]
 
 
 def _split(fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    event = {name: fields.pop(name) for name in ("id", "source", "time_ms") if name in fields}
+    names = [name for name in ("id", "source", "time_ms") if name in fields]
+    event = {name: fields.pop(name) for name in names}
     return event, fields
 
 

@@ -67,7 +67,8 @@ class _Script:
         return Step(after_s, CONVERSATION_EVENTS, partition_of(contact, 2), contact, value)
 
     def opened(self, contact: str, conversation: str, *, id: str | None = None, **fields: Any) -> Step:
-        who = {"id": contact, **{name: fields.pop(name) for name in ("email", "name", "language") if name in fields}}
+        who: dict[str, Any] = {"id": contact}
+        who.update({name: fields.pop(name) for name in ("email", "name", "language") if name in fields})
         return self.talk(contact, conversation, "conversation.opened", id=id, contact=who, **fields)
 
     def says(self, contact: str, conversation: str, text: str | None, **fields: Any) -> Step:

@@ -5,7 +5,7 @@ import pytest
 from routing.errors import InputRefusedError
 from tests.stories import MINUTE_MS, Story, kinds, policy, then
 
-ASK_TWICE = ('retries = 3', "retries = 1")
+ASK_TWICE = ("retries = 3", "retries = 1")
 DAY_MS = 24 * 60 * MINUTE_MS
 
 

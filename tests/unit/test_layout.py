@@ -65,7 +65,9 @@ def test_routing_has_no_clock_no_chance_and_no_io(module):
 def test_each_top_level_package_belongs_to_this_distribution_alone(package):
     """``events``, ``routing`` and ``consumers`` are names of other distributions on PyPI, too."""
     assert set(packages_distributions().get(package, [])) <= {"vip-router"}
-    assert [Path(place) for place in find_spec(package).submodule_search_locations] == [TOP / package]
+    spec = find_spec(package)
+    assert spec is not None
+    assert [Path(place) for place in spec.submodule_search_locations or ()] == [TOP / package]
 
 
 def test_the_distribution_holds_these_packages_and_no_others():
