@@ -165,7 +165,7 @@ class Story:
 
 def _split(fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     names = [name for name in ("id", "source", "time_ms") if name in fields]
-    event = {name: fields.pop(name) for name in names}
+    event: dict[str, Any] = {name: fields.pop(name) for name in names}
     return event, fields
 
 
