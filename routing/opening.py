@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import to_builtins
+from msgspec import Struct, to_builtins
 
 from routing.contact import Contact, Conversation, event_key
 from routing.decider import Decision, Policies
@@ -90,33 +90,18 @@ def _first_open(contact: Contact) -> Conversation | None:
     return None
 
 
-class _Start:
+class _Start(Struct, frozen=True, kw_only=True):
     """A conversation that begins: what is known, and the record for each way to begin."""
 
-    __slots__ = ("before", "channel", "contact", "id", "language", "name", "now_ms", "policy", "run")
-
-    def __init__(
-        self,
-        *,
-        contact: Contact,
-        id: str,
-        before: Conversation | None,
-        run: int,
-        policy: Policy,
-        channel: Channel | None,
-        language: str,
-        name: str | None,
-        now_ms: int,
-    ) -> None:
-        self.contact = contact
-        self.id = id
-        self.before = before
-        self.run = run
-        self.policy = policy
-        self.channel = channel
-        self.language = language
-        self.name = name
-        self.now_ms = now_ms
+    contact: Contact
+    id: str
+    before: Conversation | None
+    run: int
+    policy: Policy
+    channel: Channel | None
+    language: str
+    name: str | None
+    now_ms: int
 
     def owned(self, agent: str, email: str | None) -> Decision:
         """Somebody has it already: it is counted, not routed."""

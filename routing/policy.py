@@ -100,7 +100,7 @@ class Branch(Struct, frozen=True, kw_only=True):
     conditions: tuple[Condition, ...]
 
 
-class Route(Struct, frozen=True, kw_only=True):
+class Route(Struct, frozen=True, kw_only=True, cache_hash=True):
     """One of ``[route.*]``: exactly one of ``agent``, ``agent_from``, ``team`` and ``workspace`` is set."""
 
     agent: str | None = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from msgspec import to_builtins
 from msgspec.structs import asdict
 
-from routing.inputs import AssignmentRequested, Channel, RouteName, RouteTarget
+from routing.inputs import Channel, RouteName, RouteTarget
 from routing.policy import Policy, Route
 
 
@@ -48,19 +49,33 @@ def request(
     join: str | None = None,
 ) -> dict[str, Any]:
     """An ``assignment.requested`` as JSON values. ``personal`` variables may choose the agent but are not passed on."""
-    known = {**(variables or {}), **(personal or {})}
     routes = policy.routes
     chosen = {"vip": routes.vip, "regular": routes.regular, "escalated": routes.escalated}[route]
-    body = AssignmentRequested(
-        route=route,
-        route_reason=reason,
-        target=resolve(chosen, known),
-        escalation=None if route == "escalated" else resolve(routes.escalated, known),
-        variables=dict(variables or {}),
-        policy=policy.version,
-        language=language,
-        channel=channel,
-        join=join,
-    )
-    values: dict[str, Any] = to_builtins(body)
+    known = {**(variables or {}), **(personal or {})}
+    values: dict[str, Any] = {
+        "type": "assignment.requested",
+        "route": route,
+        "route_reason": reason,
+        "target": _target(chosen, known),
+    }
+    if route != "escalated":
+        values["escalation"] = _target(routes.escalated, known)
+    if variables:
+        values["variables"] = dict(variables)
+    values["policy"] = policy.version
+    values["language"] = language
+    if channel is not None:
+        values["channel"] = to_builtins(channel)
+    if join is not None:
+        values["join"] = join
+    return values
+
+
+def _target(route: Route, variables: Mapping[str, Any]) -> dict[str, Any]:
+    return _fixed_target(route) if route.agent_from is None else to_builtins(resolve(route, variables))
+
+
+@lru_cache(maxsize=256)  # the same for every conversation: shared, and never changed
+def _fixed_target(route: Route) -> dict[str, Any]:
+    values: dict[str, Any] = to_builtins(resolve(route, {}))
     return values
