@@ -243,6 +243,12 @@ TWO: list[str] = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _no_domain_known() -> None:
+    """The validator is asked anew in every test."""
+    answers._known_domain.cache_clear()
+
+
 @pytest.mark.parametrize(("typed", "email"), ADDRESSES)
 def test_the_one_address_is_found(typed: str, email: str) -> None:
     assert read_answer(typed, stop_words=STOP_WORDS) == answers.Reading(found="address", email=email)
@@ -373,13 +379,13 @@ def test_at_most_three_tokens_are_tried(validator: Watched) -> None:
     """A fourth is not looked at, even where the first three are no addresses."""
     typed = "a@b..co c@d..co e@f..co ann@acme.com"
     assert read_answer(typed, stop_words=STOP_WORDS).found == "none"
-    assert validator.shown == ["a@b..co", "c@d..co", "e@f..co"]
+    assert validator.shown == ["a@b..co", "a@d..co", "a@f..co"]  # their domains, at a plain local part
 
 
 def test_what_has_not_the_shape_of_an_address_costs_no_try(validator: Watched) -> None:
     typed = "@ann @bob @carl x@y =z@acme.com é@acme.com ann@acme.com ANN@acme.com"
     assert read_answer(typed, stop_words=STOP_WORDS).email == ANN
-    assert validator.shown == [ANN]
+    assert validator.shown == ["a@acme.com"]
 
 
 def test_the_validator_asks_no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -498,3 +504,31 @@ def test_a_record_costs_the_validator_one_short_piece_at_most(text: str, validat
     assert normalise_email(text) is None
     assert len(validator.shown) <= 1
     assert all(len(email) <= LOCAL_CHARS_MAX + 1 + DOMAIN_CHARS_MAX for email in validator.shown)
+
+
+LOCALS = st.text(st.sampled_from("abzAZ09._+'&-!#/=é@ "), min_size=0, max_size=66)
+DOMAINS = st.sampled_from(
+    [
+        "example.com",
+        "EXAMPLE.com",
+        "bücher.de",
+        "xn--bcher-kva.de",
+        "acme",
+        "acme.c",
+        "a-.de",
+        "a" * 60 + ".com",
+        "x.test",
+    ]
+)
+
+
+@given(LOCALS, DOMAINS)
+def test_the_short_cut_through_known_domains_is_equal_to_the_whole_way(local: str, domain: str) -> None:
+    assert answers._validated(local, domain) == answers._validated_whole(local, domain)
+
+
+def test_the_longest_addresses_take_the_whole_way() -> None:
+    domain = ".".join(["d" * 60] * 3) + ".example.com"
+    for chars in range(50, 65):
+        local = "l" * chars
+        assert answers._validated(local, domain) == answers._validated_whole(local, domain)
