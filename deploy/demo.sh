@@ -3,5 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/setup.sh
-setup_venv --no-dev
+setup_venv run
 exec .venv/bin/vip-router demo "$@"

@@ -1,17 +1,29 @@
 # Makes .venv with everything that vip-router needs; sourced by demo.sh and tests/run.sh, run from the top folder.
 # Needs Python 3.11 or newer, or uv, and a package index that pip or uv can reach. Does nothing when all is there.
-# usage: source deploy/setup.sh [uv sync options]
+# usage: source deploy/setup.sh; setup_venv run|dev     (dev: with what the tests need, which serves to run, too)
 
 setup_venv() {
-  local stamp=.venv/.vip-router-setup want
-  want="$* $(cksum <uv.lock) $(cksum <pyproject.toml)"
-  if [ -x .venv/bin/vip-router ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+  local stamp=.venv/.vip-router-setup made sums
+  sums="$(cksum <uv.lock) $(cksum <pyproject.toml)"
+  made=$(cat "$stamp" 2>/dev/null || true)
+  if [ -x .venv/bin/vip-router ] && { [ "$made" = "$1 $sums" ] || [ "$made" = "dev $sums" ]; }; then
     return
   fi
   echo "vip-router: setting up .venv ..." >&2
   local uv=(uv)
   if ! command -v uv >/dev/null; then
-    local python
+    make_venv_with_uv || return
+    uv=(.venv/bin/python -m uv)
+  fi
+  local group=--no-dev
+  [ "$1" = dev ] && group=--dev
+  "${uv[@]}" sync --quiet --frozen --inexact "$group" || return 3
+  echo "$1 $sums" >"$stamp"
+}
+
+make_venv_with_uv() {
+  local python
+  if ! [ -x .venv/bin/python ]; then
     python=$(find_python) || {
       echo "vip-router needs Python 3.11 or newer, or uv (https://docs.astral.sh/uv/): install one of them" >&2
       return 2
@@ -20,11 +32,11 @@ setup_venv() {
       echo "vip-router: '$python -m venv' failed: install Python's venv module (Debian: python3-venv), or uv" >&2
       return 2
     }
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check uv || return 3
-    uv=(.venv/bin/python -m uv)
   fi
-  "${uv[@]}" sync --quiet --frozen --inexact "$@" || return 3
-  echo "$want" >"$stamp"
+  if ! .venv/bin/python -m uv --version >/dev/null 2>&1; then
+    .venv/bin/python -m ensurepip --upgrade >/dev/null 2>&1 || true # a .venv that uv made has no pip
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check uv || return 3
+  fi
 }
 
 find_python() {

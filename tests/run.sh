@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source deploy/setup.sh
-setup_venv --dev
+setup_venv dev
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
