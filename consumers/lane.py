@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from random import random
 from typing import Any, Final
 
 from consumers.deciding import Batch, Deciding, Input
@@ -88,7 +89,8 @@ class Lane:
             # Two owners with different policies answer each other for as long as both are there: let it be slow then.
             in_peace = loop.time() - began_s > PAUSE_MAX_S
             pause_s = PAUSE_AFTER_FENCE_S if in_peace else min(pause_s * 2, PAUSE_MAX_S)
-            await asyncio.sleep(pause_s)
+            # Never in step: on plain records each would move the end under the other's feet, for ever.
+            await asyncio.sleep(pause_s * (0.5 + random()))  # noqa: S311 - no secret
             began_s = loop.time()
 
     def is_idle(self) -> bool:
@@ -128,7 +130,7 @@ class Lane:
         self._snapshots.note(self._state.confirm(), folded)
         now = Moment.at(max(self._clock(), tail.at_ms))  # after the fold: a record of somebody else may be that new
         self._state.taken_over(now.ms)
-        self._recorded_at_ms = now.ms
+        self._recorded_at_ms = tail.at_ms  # not now: positions that could not be recorded are due again at once
         self._unrecorded = 0
         self._barrier = None
         self._edition = -1

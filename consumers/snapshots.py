@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -168,7 +168,9 @@ class Snapshots:
 
     async def _fits(self, snapshot: LaneSnapshot) -> bool:
         """Whether the log has the record that the snapshot was taken after."""
-        found = (await self._log.read(self._log_place, snapshot.end - 1, records_max=1)).records
+        found: Sequence[StoredRecord] = ()
+        if snapshot.end <= await self._log.end_offset(self._log_place):
+            found = (await self._log.read(self._log_place, snapshot.end - 1, records_max=1)).records
         if found and found[0].offset == snapshot.end - 1 and hash_of(found[0].value or b"") == snapshot.after:
             return True
         logger.warning("%s/%d: snapshot at %d does not fit the log: folding it whole", *self._place, snapshot.end)

@@ -1,0 +1,128 @@
+"""Deadlines: what was there in time comes first, nothing fires early, and a look-up is given its whole length.
+
+Who wrote a record, and when by the true clock, is what the live observer saw.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from events.log import TopicPartition
+from tests.simulation.kept import Kept, KeptLog, Line
+from tests.simulation.observer import ViolationError
+
+
+class Armed(NamedTuple):
+    """A deadline that a record has set."""
+
+    due_ms: int
+    length_ms: int
+
+
+def check_time(kept: Kept) -> None:
+    """Every deadline that fired was current, due, and behind all that came in time."""
+    for log in kept.logs:
+        armed: dict[tuple[str, str, str | None, str], dict[int, Armed]] = {}
+        decided_at = _decided_at(log)
+        for number, line in enumerate(log.lines):
+            if not line.is_decided:
+                continue
+            told = line.record.data.get("input")
+            if told is not None and told["type"] == "deadline.passed" and told["kind"] != "drain":
+                scope = (line.record.workspace, line.record.contact, line.record.subject, told["kind"])
+                current = armed.get(scope, {})
+                if told["seq"] not in current:
+                    raise ViolationError(
+                        "time", f"{log.place} at {line.stored.offset}: {told} is not current: {current}"
+                    )
+                deadline = current[told["seq"]]
+                if line.record.at_ms < deadline.due_ms:
+                    raise ViolationError("time", f"{log.place} at {line.stored.offset}: {told} fires before {deadline}")
+                if told["kind"] == "crm":
+                    _check_length(kept, log, number, deadline)
+                _check_barrier(kept, log, number, deadline, decided_at)
+            _arm(log, line, armed)
+
+
+def _arm(log: KeptLog, line: Line, armed: dict[tuple[str, str, str | None, str], dict[int, Armed]]) -> None:
+    data, at_ms = line.record.data, line.record.at_ms
+    scope = (line.record.workspace, line.record.contact, line.record.subject)
+    if data.get("to") is not None:  # it moved on: what it waited for is over
+        for kind in ("answer", "crm", "fallback", "wait"):
+            armed.pop((*scope, kind), None)
+    for kind, due_ms in _deadlines(data).items():
+        armed[(*scope, kind)] = {data["seq"]: Armed(due_ms, due_ms - at_ms)}
+    told = data.get("input")
+    if (
+        log.spec.role == "router"
+        and told is not None
+        and told["type"] not in {"deadline.passed", "crm.answered", "crm.failed"}
+    ):
+        heard = armed.setdefault((*scope, "forget"), {})
+        heard.clear()
+        heard[data["seq"]] = Armed(0, 0)  # its length is the policy's; that it is current is what is checked
+
+
+def _deadlines(data: dict[str, Any]) -> dict[str, int]:
+    found = {}
+    if "expires_ms" in data.get("reply", {}):
+        found["answer"] = data["reply"]["expires_ms"]
+    if "lookup" in data:
+        found["crm"] = data["lookup"]["deadline_ms"]
+    if data.get("to") == "waiting":
+        found |= {kind: due_ms for kind, due_ms in data.get("deadlines", {}).items() if due_ms is not None}
+    return found
+
+
+def _decided_at(log: KeptLog) -> dict[tuple[str, int], int]:
+    """The log offset at which each input with a record was decided."""
+    found = {}
+    for line in log.decided:
+        cause = line.record.data["cause"]
+        if "input" in line.record.data and cause["topic"] is not None:
+            found[(cause["topic"], cause["offset"])] = line.stored.offset
+    return found
+
+
+def _check_length(kept: Kept, log: KeptLog, number: int, deadline: Armed) -> None:
+    """A look-up's deadline fires at the earliest its full length after the take-over of who fires it."""
+    line = log.lines[number]
+    written = kept.observer.written[log.place]
+    writer = written[line.stored.offset].process
+    skew_ms, started_ms = kept.observer.processes[writer]
+    others = [written[before.stored.offset] for before in log.lines[:number]]
+    taken_over_ms = max([started_ms, *(other.at_ms for other in others if other.process != writer)])
+    earliest_ms = taken_over_ms + skew_ms + deadline.length_ms
+    if line.record.at_ms < earliest_ms:
+        raise ViolationError(
+            "time",
+            f"{log.place} at {line.stored.offset}: {writer} fires {earliest_ms - line.record.at_ms} ms too early",
+        )
+
+
+def _check_barrier(
+    kept: Kept, log: KeptLog, number: int, deadline: Armed, decided_at: dict[tuple[str, int], int]
+) -> None:
+    """All inputs that were there before the lane's clock could pass the deadline are decided before it."""
+    line = log.lines[number]
+    written = kept.observer.written[log.place]
+    skew_ms, _ = kept.observer.processes[written[line.stored.offset].process]
+    passed_ms = deadline.due_ms - skew_ms
+    for before in log.lines[:number]:
+        if before.record.at_ms >= deadline.due_ms:
+            passed_ms = min(passed_ms, written[before.stored.offset].at_ms)
+            break
+    positions = next(later.link.progress for later in log.lines[number:] if later.link.progress is not None).positions
+    for topic in log.spec.decoders:
+        for stored in kept.broker.records(TopicPartition(topic, log.place.partition)):
+            if stored.time_ms >= passed_ms:
+                break
+            after = decided_at.get(
+                (topic, stored.offset), line.stored.offset if stored.offset < positions[topic] else None
+            )
+            if after is None or after > line.stored.offset:
+                here = f"{log.place} at {line.stored.offset}"
+                raise ViolationError(
+                    "time",
+                    f"{here}: fires {passed_ms - stored.time_ms} ms after {topic}@{stored.offset} came, but before it",
+                )

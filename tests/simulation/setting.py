@@ -1,0 +1,88 @@
+"""The policies and limits that simulated processes run with: short durations, little room, tiny batches."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from consumers.lane_spec import LaneLimits
+from consumers.policy_book import PolicyBook
+from routing.policy import Policy
+from routing.policy_file import parse_policy
+from routing.policy_template import template_text
+
+START_MS: Final = 1_795_342_800_000  #: the instant at which every simulation begins
+
+LIMITS: Final = LaneLimits(
+    inputs_max=4,
+    deadlines_max=3,
+    append_bytes_soft=6_000,
+    append_bytes_max=40_000,
+    backlog_max=6,
+    positions_inputs=3,
+    positions_interval_ms=30_000,
+    snapshot_records=9,
+    wait_max_s=120.0,
+    clock_stop_ms=600_000,
+)
+
+
+def _policy(name: str, changes: dict[str, str]) -> Policy:
+    text = template_text()
+    for old, new in changes.items():
+        assert old in text, f"the template has no {old!r} any more"
+        text = text.replace(old, new)
+    return parse_policy(text, source=name)
+
+
+_SMALL: Final = {
+    'answer_timeout = "12h"': 'answer_timeout = "4m"',
+    'forget_after = "30d"': 'forget_after = "40m"',
+    "max_open = 20 ": "max_open = 1 ",
+    'wait_max = "7d"': 'wait_max = "6m"',
+    'wait_max = "1h"': 'wait_max = "10m"',
+    "skip_channels = []": 'skip_channels = ["letter"]',
+}
+POLICIES: Final[tuple[Policy, ...]] = (
+    _policy("first", {**_SMALL, 'grace = "5s"': 'grace = "0s"'}),
+    _policy(
+        "second",
+        {
+            **_SMALL,
+            "retries = 3": "retries = 1",
+            'answer_timeout = "4m"': 'answer_timeout = "40s"',
+            "one_open_per_contact = true": "one_open_per_contact = false",
+            'on_failure = "regular"': 'on_failure = "escalated"',
+            'strategy = "round-robin"': 'strategy = "least-open"',
+            "max_open = 20 ": "max_open = 2 ",
+            'forget_after = "30d"': 'forget_after = "7d"',
+        },
+    ),
+    _policy(
+        "third",
+        {
+            **_SMALL,
+            'answer_timeout = "4m"': 'answer_timeout = "90s"',
+            "once_per_contact = false": "once_per_contact = true",
+            'agent = "anna"  ': 'agent_from = "account_manager"  ',
+            'team = "support"': "workspace = true",
+            'fallback_after = "2m"': 'fallback_after = "0s"',
+        },
+    ),
+)
+
+
+@lru_cache(maxsize=64)
+def parsed(text: str) -> Policy:
+    """A policy by its text, parsed once: lanes restore so often that parsing would be most of a run."""
+    return parse_policy(text, source="a log")
+
+
+def book(number: int) -> PolicyBook:
+    """The policies of a process, ``number`` says which."""
+    return PolicyBook(policies(number))
+
+
+def policies(number: int) -> dict[str, Policy]:
+    """The policy of each workspace."""
+    return {"default": POLICIES[number % len(POLICIES)], "other": POLICIES[(number + 1) % len(POLICIES)]}

@@ -1,0 +1,30 @@
+"""Every oracle, and every rule of the design that a lane is built on, has an omission that turns the simulation red."""
+
+import pytest
+
+from tests.simulation.omissions import SEEDS_MAX
+from tests.simulation.omitted_rules import OMISSIONS
+from tests.simulation.running import SeedError, run_plan
+
+green: set[str] = set()
+
+
+def check_green(plan):
+    """The healthy code passes this plan; each is run once for all omissions."""
+    if repr(plan) not in green:
+        run_plan(plan)
+        green.add(repr(plan))
+
+
+@pytest.mark.parametrize("left_out", OMISSIONS, ids=lambda omission: omission.plant.__name__)
+def test_leaving_a_rule_out_turns_the_simulation_red(left_out):
+    """Within the omission's seeds one of its oracles sees it; the healthy code is green on the same seeds."""
+    for plan in left_out.plans():
+        check_green(plan)
+        try:
+            with left_out.plant():
+                run_plan(plan)
+        except SeedError as red:
+            assert red.oracle in left_out.oracles, red  # noqa: PT017 - which oracle it was is the point
+            return
+    pytest.fail(f"nobody saw in {SEEDS_MAX} seeds that this was left out: {left_out.rule}")
