@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from routing.decider import Decision
-from routing.inputs import AssignmentRequested, PoolTarget
+from routing.inputs import AssignmentRequested, PoolTarget, RouteTarget
 from routing.strategies import CANDIDATES_MAX, Chosen, Line
 from routing.workspace_index import Desk
-from routing.workspace_parts import ConversationId, ConversationPart, Deadlines, Routing, routing_data, turn_name
+from routing.workspace_parts import ConversationId, ConversationPart, Deadlines, Routing, routing_data
 
 
 def new_routing(body: AssignmentRequested, *, order: int, now_ms: int) -> Routing:
     """Where a request puts a conversation when nobody can have it at once."""
-    routing = Routing(
+    target = body.target
+    return Routing(
         route=body.route,
         route_reason=body.route_reason,
-        target=body.target,
+        target=target,
         escalation=body.escalation,
         policy=body.policy,
         channel=body.channel,
@@ -27,21 +29,26 @@ def new_routing(body: AssignmentRequested, *, order: int, now_ms: int) -> Routin
         order=order,
         queued_ms=now_ms,
         join=body.join,
+        fallback_open=_opens_at_once(target),
+        deadlines=_deadlines(target, now_ms),
     )
-    return armed(routing, now_ms)
 
 
 def armed(routing: Routing, now_ms: int) -> Routing:
     """The routing with its target's deadlines counted from now, and the fallback shut until its own has passed."""
     target = routing.target
+    return replace(routing, fallback_open=_opens_at_once(target), deadlines=_deadlines(target, now_ms))
+
+
+def _opens_at_once(target: RouteTarget) -> bool:
+    return target.fallback is not None and target.fallback_after_ms is not None and target.fallback_after_ms <= 0
+
+
+def _deadlines(target: RouteTarget, now_ms: int) -> Deadlines:
     after_ms = None if target.fallback is None else target.fallback_after_ms
-    return replace(
-        routing,
-        fallback_open=after_ms is not None and after_ms <= 0,
-        deadlines=Deadlines(
-            fallback=now_ms + after_ms if after_ms is not None and after_ms > 0 else None,
-            wait=None if target.wait_max_ms is None else now_ms + target.wait_max_ms,
-        ),
+    return Deadlines(
+        fallback=now_ms + after_ms if after_ms is not None and after_ms > 0 else None,
+        wait=None if target.wait_max_ms is None else now_ms + target.wait_max_ms,
     )
 
 
@@ -87,8 +94,7 @@ def _of_pool(desk: Desk, target: PoolTarget, passed_over: list[Line]) -> Chosen 
     pool = desk.pool(target)
     if not pool.free:
         return None
-    name = turn_name(target)
-    turn = desk.turn(name)
+    turn = desk.turn(pool.turn_name)
     agent = pool.next_agent(turn)
     in_turn = target.strategy == "round-robin"
     return Chosen(
@@ -98,14 +104,18 @@ def _of_pool(desk: Desk, target: PoolTarget, passed_over: list[Line]) -> Chosen 
         team=target.team,
         candidates=[*passed_over, *pool.explain(agent, turn, limit=CANDIDATES_MAX - len(passed_over))],
         candidates_total=len(passed_over) + len(pool.members),
-        turn={"pool": name, "before": turn, "after": agent} if in_turn else None,
+        turn={"pool": pool.turn_name, "before": turn, "after": agent} if in_turn else None,
     )
 
 
 def shown(routing: Routing) -> dict[str, Any]:
     """What of the routing the record of a conversation's end needs, for the events made of it."""
-    values = routing_data(routing)
-    return {name: values[name] for name in ("route", "route_reason", "channel", "language")}
+    return {
+        "route": routing.route,
+        "route_reason": routing.route_reason,
+        "channel": None if routing.channel is None else to_builtins(routing.channel),
+        "language": routing.language,
+    }
 
 
 def record(

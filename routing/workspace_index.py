@@ -8,6 +8,7 @@ Nothing here decides; who changes parts is ``workspace_state.py``, who reads the
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from routing.decider import Parts
@@ -42,9 +43,15 @@ class _Standing(NamedTuple):
     owner: str | None = None
     pools: tuple[Pool, ...] = ()
     join: ConversationId | None = None
+    deadlines: tuple[Due, ...] = ()
 
 
 _NOWHERE: Final = _Standing()
+
+
+@lru_cache(maxsize=4_096)
+def _owned_by(owner: str) -> _Standing:
+    return _Standing(owner=owner)
 
 
 class Desk:
@@ -73,27 +80,27 @@ class Desk:
 
     def conversation(self, conversation: ConversationId) -> ConversationPart:
         """The conversation; a new one if it is not known."""
-        part = self._parts.get(conversation_key(self.workspace, conversation))
+        part = self._parts.values.get(conversation_key(self.workspace, conversation))
         return part if isinstance(part, ConversationPart) else _NEW_CONVERSATION
 
     def agent_part(self, agent: str) -> AgentPart:
         """The agent's part; an empty one if there is none."""
-        part = self._parts.get(agent_key(self.workspace, agent))
+        part = self._parts.values.get(agent_key(self.workspace, agent))
         return part if isinstance(part, AgentPart) else _NEW_AGENT
 
     def config(self) -> ConfigPart:
         """What the policy says of agents; the defaults until it said so."""
-        part = self._parts.get(config_key(self.workspace))
+        part = self._parts.values.get(config_key(self.workspace))
         return part if isinstance(part, ConfigPart) else _NEW_CONFIG
 
     def turn(self, pool: str) -> str | None:
         """Whom round robin served last in a pool."""
-        part = self._parts.get(turn_key(self.workspace, pool))
+        part = self._parts.values.get(turn_key(self.workspace, pool))
         return part.agent if isinstance(part, TurnPart) else None
 
     def is_new(self, origin: Origin) -> bool:
         """Whether a request comes after all that were taken from its source."""
-        part = self._parts.get(source_key(self.workspace, origin.log_id, origin.partition))
+        part = self._parts.values.get(source_key(self.workspace, origin.log_id, origin.partition))
         return not isinstance(part, SourcePart) or (origin.offset, origin.n) > (part.offset, part.n)
 
     # What follows from them.
@@ -104,8 +111,7 @@ class Desk:
 
     def joiners(self, conversation: ConversationId) -> list[ConversationId]:
         """The conversations that get this one's owner, in the order of their ids."""
-        joiners = self._joiners.get(conversation)
-        return sorted(joiners) if joiners else []
+        return sorted(self._joiners.get(conversation, ()))
 
     def resolve(self, text: str) -> Agent | None:
         """The agent of this id, or else of this e-mail address (the first id, if two have it); None: nobody."""
@@ -114,6 +120,11 @@ class Desk:
             return agent
         ids = self._by_email.get(text.casefold())
         return self.agents[min(ids)] if ids else None
+
+    def is_released(self, agent: str) -> bool:
+        """Whether an agent who was removed has nothing more to give back, and his part does not say so yet."""
+        known = self.agents.get(agent)
+        return known is not None and known.releasing and not self._owned.get(agent)
 
     def room_with(self, owner: str) -> bool:
         """Whether an owner, ours or not, has room for one more."""
@@ -151,12 +162,16 @@ class Desk:
     def conversation_changed(self, conversation: ConversationId) -> None:
         """Bring everything that follows from a conversation up to date, the conversations that join it included."""
         self._stand(conversation)
-        for joiner in self.joiners(conversation):
-            self._stand(joiner)
+        if conversation in self._joiners:
+            for joiner in self.joiners(conversation):
+                self._stand(joiner)
 
-    def agent_served(self, agent: str) -> None:
-        """Take note of when the agent was last served. The conversation that he got changes right after this."""
-        self._agent(agent).assigned_last = self.agent_part(agent).assigned_last
+    def agent_served(self, agent: str, offset: int) -> None:
+        """Take note of when the agent was last served.
+
+        To be told right before the conversation that he got: his pools hear of both together.
+        """
+        self._agent(agent).assigned_last = offset
 
     def agent_changed(self, agent: str) -> None:
         """Bring everything that follows from an agent's part up to date."""
@@ -255,22 +270,23 @@ class Desk:
     def _note(self, pool: Pool) -> None:
         if pool.ready:
             self.ready.add(pool.key)
-        else:
+        elif self.ready:
             self.ready.discard(pool.key)
 
     def _pool(self, key: PoolKey) -> Pool:
         """The pool, made at its first use. Those of one agent are dropped when nobody waits there any more."""
-        pool = self._pools.get(key)
-        if pool is None:
-            pool = self._pools[key] = Pool(key, self.agents)
-            if key.kind == "agent":
-                self._man(pool)
-            elif key.kind == "owner":
-                self._enter(self._agent(key.id), pool)
-            else:
-                for agent in self.agents.values():
-                    if self._belongs(agent, key):
-                        self._enter(agent, pool)
+        return self._pools.get(key) or self._new_pool(key)
+
+    def _new_pool(self, key: PoolKey) -> Pool:
+        pool = self._pools[key] = Pool(key, self.agents)
+        if key.kind == "agent":
+            self._man(pool)
+        elif key.kind == "owner":
+            self._enter(self._agent(key.id), pool)
+        else:
+            for agent in self.agents.values():
+                if self._belongs(agent, key):
+                    self._enter(agent, pool)
         return pool
 
     def _drop(self, pool: Pool) -> None:
@@ -288,7 +304,8 @@ class Desk:
             self._standing[conversation] = now
         if before.pools or now.pools:
             self._queue(conversation, part, before.pools, now.pools)
-        self._arm(conversation, part)
+        if before.deadlines != now.deadlines:
+            self._deadlines.arm(self.workspace, conversation, now.deadlines)
         if before.owner != now.owner:
             self._count(conversation, before.owner, now.owner)
         if before.join != now.join:
@@ -297,16 +314,16 @@ class Desk:
     def _standing_of(self, conversation: ConversationId, part: ConversationPart) -> _Standing:
         routing = part.routing
         if routing is None:
-            return _Standing(owner=part.agent) if part.agent is not None else _NOWHERE
+            return _NOWHERE if part.agent is None else _owned_by(part.agent)
         join = None if routing.join is None else ConversationId(conversation.contact, routing.join)
-        if part.status != "waiting":
-            return _Standing(owner=part.agent, join=join)
+        if part.agent is not None:
+            return _owned_by(part.agent) if join is None else _Standing(owner=part.agent, join=join)
         leader = self.leader(conversation, routing)
         if leader is None:
             keys = tuple(dict.fromkeys(map(pool_key, routing.targets)))
         else:
             keys = () if leader.agent is None else (owner_key(leader.agent),)
-        return _Standing(pools=tuple(map(self._pool, keys)), join=join)
+        return _Standing(pools=tuple(map(self._pool, keys)), join=join, deadlines=self._armed(conversation, part))
 
     def _queue(
         self, conversation: ConversationId, part: ConversationPart, before: tuple[Pool, ...], now: tuple[Pool, ...]
@@ -322,20 +339,16 @@ class Desk:
             pool.waiting.add(conversation, part.routing.place)
             self._note(pool)
 
-    def _arm(self, conversation: ConversationId, part: ConversationPart) -> None:
-        armed: list[Due] = []
-        if part.status == "waiting" and part.routing is not None:
-            deadlines = part.routing.deadlines
-            kinds: tuple[tuple[DeadlineKind, int | None], ...] = (
-                ("fallback", deadlines.fallback),
-                ("wait", deadlines.wait),
-            )
-            armed = [
-                Due(due_ms, self.workspace, conversation, kind, part.armed)
-                for kind, due_ms in kinds
-                if due_ms is not None
-            ]
-        self._deadlines.arm(self.workspace, conversation, tuple(armed))
+    def _armed(self, conversation: ConversationId, part: ConversationPart) -> tuple[Due, ...]:
+        assert part.routing is not None
+        deadlines = part.routing.deadlines
+        kinds: tuple[tuple[DeadlineKind, int | None], ...] = (
+            ("fallback", deadlines.fallback),
+            ("wait", deadlines.wait),
+        )
+        return tuple(
+            Due(due_ms, self.workspace, conversation, kind, part.armed) for kind, due_ms in kinds if due_ms is not None
+        )
 
     def _count(self, conversation: ConversationId, before: str | None, now: str | None) -> None:
         if before is not None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from sys import intern
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
 from msgspec import Struct, convert, to_builtins
@@ -122,22 +122,62 @@ class ConfigPart(Part, frozen=True, kw_only=True, tag="config"):
     agents: dict[str, ConfiguredAgent] = {}
 
 
+PieceT = TypeVar("PieceT", bound=Struct)
 WorkspacePart: TypeAlias = ConversationPart | AgentPart | TurnPart | SourcePart | ConfigPart
 
 
-# Routings in records. All conversations of a route have the same target, escalation and, mostly, channel: in memory
-# they share them, and so do the records of one batch. Nobody may change what is shared.
+class _Shared(Generic[PieceT]):
+    """Keeps one of all equal structs, and one of their JSON values: nobody may change what it gives.
+
+    All conversations of a route have the same target, escalation and mostly channel. A dictionary that this gave is
+    known again by its identity, so that a record that was just decided need not be read.
+    """
+
+    def __init__(self, type: type[PieceT]) -> None:
+        self._type = type
+        self._values: dict[PieceT, tuple[PieceT, dict[str, Any]]] = {}
+        self._given: dict[int, PieceT] = {}  #: by the id of values that are kept, so that no other has it
+
+    def values(self, piece: PieceT | None) -> dict[str, Any] | None:
+        """The struct as JSON values."""
+        if piece is None:
+            return None
+        kept = self._values.get(piece) or self._keep(piece)
+        return kept[1]
+
+    def read(self, values: dict[str, Any] | None) -> PieceT | None:
+        """The struct that these JSON values say."""
+        if values is None:
+            return None
+        given = self._given.get(id(values))
+        if given is not None:
+            return given
+        piece = convert(values, self._type)
+        kept = self._values.get(piece) or self._keep(piece)
+        return kept[0]
+
+    def _keep(self, piece: PieceT) -> tuple[PieceT, dict[str, Any]]:
+        if len(self._values) >= SHARED_MAX:
+            self._given.clear()
+            self._values.clear()
+        kept = self._values[piece] = (piece, to_builtins(piece))
+        self._given[id(kept[1])] = piece
+        return kept
+
+
+_targets: Final = _Shared(RouteTarget)
+_channels: Final = _Shared(Channel)
 
 
 def routing_data(routing: Routing) -> dict[str, Any]:
     """The routing as a record has it; ``read_routing`` makes it again. The policy is the record's own field."""
     values: dict[str, Any] = {
-        "channel": _values(routing.channel),
+        "channel": _channels.values(routing.channel),
         "language": routing.language,
-        "escalation": _values(routing.escalation),
+        "escalation": _targets.values(routing.escalation),
         "route": routing.route,
         "route_reason": routing.route_reason,
-        "target": _values(routing.target),
+        "target": _targets.values(routing.target),
         "since_ms": routing.since_ms,
         "order": routing.order,
         "queued_ms": routing.queued_ms,
@@ -155,53 +195,51 @@ def routing_data(routing: Routing) -> dict[str, Any]:
 
 def read_routing(data: Mapping[str, Any]) -> Routing:
     """The routing that a record's data tells of."""
+    target = _targets.read(data["target"])
+    assert target is not None, "a record has a route without a target"
+    get = data.get
+    route: Any = intern(data["route"])
+    policy, language = data["policy"], get("language")
     return Routing(
-        route=_same(data["route"]),
-        route_reason=_same(data["route_reason"]),
-        target=_shared(convert(data["target"], RouteTarget)),
-        escalation=_shared(convert(data.get("escalation"), RouteTarget | None)),
-        policy=_same(data["policy"]),
-        channel=_shared(convert(data.get("channel"), Channel | None)),
-        language=_same(data.get("language")),
+        route=route,
+        route_reason=intern(data["route_reason"]),
+        target=target,
+        escalation=_targets.read(get("escalation")),
+        policy=None if policy is None else intern(policy),
+        channel=_channels.read(get("channel")),
+        language=None if language is None else intern(language),
         since_ms=data["since_ms"],
         order=data["order"],
         queued_ms=data["queued_ms"],
-        join=data.get("join"),
-        overdue=data.get("overdue", False),
-        fallback_open=data.get("fallback_open", False),
-        deadlines=convert(data.get("deadlines", {}), Deadlines),
+        join=get("join"),
+        overdue=get("overdue", False),
+        fallback_open=get("fallback_open", False),
+        deadlines=Deadlines(**data["deadlines"]),
     )
 
 
-@lru_cache(maxsize=SHARED_MAX)
-def _values(piece: RouteTarget | Channel | None) -> Any:
-    return to_builtins(piece)
-
-
-@lru_cache(maxsize=SHARED_MAX)
-def _shared(piece: Any) -> Any:
-    """The first of all that are equal to this one."""
-    return piece
-
-
-def _same(text: Any) -> Any:
-    return None if text is None else intern(text)
-
-
-_SPECIAL: Final = re.compile(r"[^A-Za-z0-9_.~-]")
+_special: Final = re.compile(r"[^A-Za-z0-9_.~-]").search
 
 
 def _encoded(text: str) -> str:
-    return quote(text, safe="") if _SPECIAL.search(text) else text
+    return quote(text, safe="") if _special(text) else text
+
+
+@lru_cache(maxsize=1_024)
+def _conversations(workspace: str) -> str:
+    return f"{_encoded(workspace)}/conversation"
 
 
 # One record asks for the same few keys again and again.
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=128)
 def conversation_key(workspace: str, conversation: ConversationId) -> str:
     """The key of a conversation's part."""
-    return f"{_encoded(workspace)}/conversation/{_encoded(conversation.contact)}/{_encoded(conversation.conversation)}"
+    contact, name = conversation
+    if _special(contact + name) is not None:
+        contact, name = _encoded(contact), _encoded(name)
+    return f"{_conversations(workspace)}/{contact}/{name}"
 
 
 @lru_cache(maxsize=4_096)
@@ -212,7 +250,7 @@ def agent_key(workspace: str, agent: str) -> str:
 
 @lru_cache(maxsize=1_024)
 def turn_key(workspace: str, pool: str) -> str:
-    """The key of a pool's turn; ``pool`` as ``turn_name`` has it."""
+    """The key of a pool's turn; ``pool`` as ``PoolKey.turn_name`` has it."""
     return f"{_encoded(workspace)}/turn/{_encoded(pool)}"
 
 
@@ -232,8 +270,3 @@ def parse_key(key: str) -> tuple[str, str, tuple[str, ...]]:
     """The workspace, the kind of part and the ids that a key was made of."""
     workspace, kind, *ids = map(unquote, key.split("/"))
     return workspace, kind, tuple(ids)
-
-
-def turn_name(target: PoolTarget) -> str:
-    """Names the pool whose turn it is: all targets on one team share one turn."""
-    return "workspace" if target.team is None else f"team/{target.team}"

@@ -7,6 +7,7 @@ years later do the same. What may be decided is ``assignment.py``'s business.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from sys import intern
 from typing import Any, Final
 
 from msgspec import convert, json
@@ -21,6 +22,7 @@ from routing.workspace_parts import (
     ConversationId,
     ConversationPart,
     SourcePart,
+    Status,
     TurnPart,
     WorkspacePart,
     agent_key,
@@ -33,6 +35,7 @@ from routing.workspace_parts import (
 )
 
 AGENT_INPUTS_SEEN_MAX: Final = 16  #: of each agent, the last inputs whose copies are recognised by id
+_OVER: Final[Mapping[str, Status]] = {"ended": "ended", "not-routed": "not-routed"}
 _decode = json.Decoder(WorkspacePart).decode
 
 
@@ -168,28 +171,32 @@ def _ignored(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
 
 
 def _waiting(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    data = record.data
     part = ConversationPart(
-        **_chain(record),
-        run=record.data["run"],
+        seq=data["seq"],
+        prev=record.hash,
+        run=data["run"],
         status="waiting",
-        routing=read_routing(record.data),
-        armed=record.data["seq"],
+        routing=read_routing(data),
+        armed=data["seq"],
     )
     state.put_conversation(desk, _subject(record), part)
 
 
 def _made(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
     data = record.data
-    agent = data["agent"]
+    agent = intern(data["agent"])
     served = desk.agent_part(agent)
     if served.record is not None:
         state.parts.put(agent_key(desk.workspace, agent), replace(served, assigned_last=record.offset))
-        desk.agent_served(agent)
-    if data.get("turn") is not None:
-        turn = data["turn"]
+        desk.agent_served(agent, record.offset)
+    turn = data.get("turn")
+    if turn is not None:
         state.parts.put(turn_key(desk.workspace, turn["pool"]), TurnPart(agent=turn["after"]))
     routing = None if data["route"] is None else read_routing(data)
-    part = ConversationPart(**_chain(record), run=data["run"], status="assigned", routing=routing, agent=agent)
+    part = ConversationPart(
+        seq=data["seq"], prev=record.hash, run=data["run"], status="assigned", routing=routing, agent=agent
+    )
     state.put_conversation(desk, _subject(record), part)
     if "released" in data:
         _end_release(state, desk, data["released"]["agent"])
@@ -205,14 +212,15 @@ def _released(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
 
 
 def _end_release(state: WorkspacesState, desk: Desk, agent: str) -> None:
-    if desk.agent_part(agent).releasing and not any(True for _ in desk.owned(agent)):
+    if desk.is_released(agent):
         state.put_agent(desk, agent, releasing=False)
 
 
 def _over(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
     """The conversation needs no owner; those that joined it go their own way."""
     conversation = _subject(record)
-    part = ConversationPart(**_chain(record), run=record.data["run"], status=record.data["to"])
+    data = record.data
+    part = ConversationPart(seq=data["seq"], prev=record.hash, run=data["run"], status=_OVER[data["to"]])
     state.put_conversation(desk, conversation, part)
     for joiner in desk.joiners(conversation):
         joined = desk.conversation(joiner)

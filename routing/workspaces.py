@@ -30,7 +30,7 @@ class Workspaces:
     def decide(self, event: Event, policies: Policies, now_ms: int) -> Decision | None:  # noqa: ARG002 - the protocol's
         """What ``event`` leads to; None: nothing. A request carries its route, so no policy is read."""
         decision = decide(self.state.desk(event.workspace), event, now_ms)
-        if decision is None or event.origin is None:
+        if decision is None or event.origin is None or decision.run == event.origin.run:
             return decision
         return replace(decision, run=event.origin.run)  # the first record of a request concerns its conversation
 
