@@ -194,7 +194,7 @@ async def ordinary_day(town: Town) -> None:
     for number in range(2, 9):
         await town.tell("conversation.opened", f"v{number}", f"c{number}",
                         contact={"id": f"c{number}", "email": f"c{number}@example.com"})  # fmt: skip
-    await town.settle()
+        await town.settle()  # one by one: over partitions, nobody promises an order
     await town.tell("conversation.opened", "v1b", "c1", contact={"id": "c1"})
     await town.tell("conversation.opened", "v9", "c9", contact={"id": "c9"}, opened_by="workflow")
     await town.tell("conversation.opened", "v10", "c10", contact={"id": "c10"})
@@ -207,7 +207,10 @@ async def ordinary_day(town: Town) -> None:
     await town.tell("contact.updated", None, "c10", contact={"id": "c10", "email": "ten@example.com"})
     await town.tell("conversation.closed", "v3", "c3", reason="solved")
     await town.settle()
+    await town.tell("conversation.closed", "v4", "c4", reason="solved")
+    await town.settle()
     await town.tell("conversation.opened", "v3", "c3", contact={"id": "c3"})
+    await town.settle()
     await town.tell("conversation.opened", "v11", "c11", contact={"id": "c11"})
     await town.settle()
     await town.passes(13 * 3_600_000)
