@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final, TypeAlias
 
 from consumers.policy_book import LanePolicies, PolicyBook
 from consumers.restore import Tail, fold
@@ -70,21 +71,18 @@ async def _restore(kept: Kept, place: TopicPartition) -> None:
             raise ViolationError("snapshot", f"{place} from {tail.end}: {what}: {differences(one, other)}")
 
 
-def check_observed(kept: Kept) -> None:
-    """Nothing was wrong while it ran."""
-    if kept.observer.violations:
-        raise kept.observer.violations[0]
-
-
-ORACLES: tuple[Callable[[Kept], None], ...] = (
-    check_observed,
+Oracle: TypeAlias = Callable[[Kept], None]
+PREFIX_ORACLES: Final[tuple[Oracle, ...]] = (
     check_chain,
     check_sequence,
     check_transitions,
     check_effects,
+    check_time,
+)
+ORACLES: Final[tuple[Oracle, ...]] = (
+    *PREFIX_ORACLES,
     check_owners,
     check_replay,
-    check_time,
     check_outputs,
     check_no_repeats,
     check_live,
