@@ -34,7 +34,6 @@ class Publisher:
         self._queue: deque[_Waiting] = deque()
         self._backlog = 0
         self._changed = asyncio.Event()
-        self.repeated = 0  #: publishes that had to be repeated
 
     def add(self, offset: int, outputs: Sequence[NewRecord]) -> None:
         """Queue the outputs of the record at ``offset``."""
@@ -80,24 +79,19 @@ class Publisher:
                 break
             batch.extend(waiting.outputs)
             taken += 1
-        await publish_all(self._log, batch, on_repeat=self._count_repeat)
+        await publish_all(self._log, batch)
         for _ in range(taken):
             self._backlog -= len(self._queue.popleft().outputs)
         self._changed.set()
 
-    def _count_repeat(self) -> None:
-        self.repeated += 1
 
-
-async def publish_all(log: Log, records: Sequence[NewRecord], *, on_repeat: object = None) -> None:
+async def publish_all(log: Log, records: Sequence[NewRecord]) -> None:
     """Publish, repeating until it is confirmed while nobody can say whether it was: never skipped, maybe doubled."""
     pause_s = RETRY_FIRST_S
     while True:
         try:
             await log.publish(records)
         except IndefiniteError:
-            if callable(on_repeat):
-                on_repeat()
             logger.warning("no answer to a publish of %d records: repeating it", len(records))
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MAX_S)

@@ -8,7 +8,7 @@ expected offset, or that names another log, does not exist (DESIGN, "The conditi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -116,11 +116,6 @@ def check_link(record: StoredRecord, link: Link, *, log_id: str, after: str) -> 
         raise ChainError(
             f"{_place(record)} follows {link.after or 'nothing'}, but before it stands {after or 'nothing'}"
         )
-
-
-def headers_json(headers: Mapping[str, bytes]) -> dict[str, str]:
-    """Headers as text, for people and for the exported log."""
-    return {name: value.decode(errors="replace") for name, value in headers.items()}
 
 
 def _place(record: StoredRecord) -> str:

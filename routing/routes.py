@@ -49,17 +49,15 @@ def request(
     join: str | None = None,
 ) -> dict[str, Any]:
     """An ``assignment.requested`` as JSON values. ``personal`` variables may choose the agent but are not passed on."""
-    routes = policy.routes
-    chosen = {"vip": routes.vip, "regular": routes.regular, "escalated": routes.escalated}[route]
     known = {**(variables or {}), **(personal or {})}
     values: dict[str, Any] = {
         "type": "assignment.requested",
         "route": route,
         "route_reason": reason,
-        "target": _target(chosen, known),
+        "target": _target(policy.routes.named(route), known),
     }
     if route != "escalated":
-        values["escalation"] = _target(routes.escalated, known)
+        values["escalation"] = _target(policy.routes.escalated, known)
     if variables:
         values["variables"] = dict(variables)
     values["policy"] = policy.version

@@ -118,6 +118,7 @@ class _Search:
         self._needle = b'"subject":' + orjson.dumps(conversation)
 
     async def run(self, contact: str | None, workspace: str) -> None:
+        """Read both logs once, on the one partition where the records must be if that is known."""
         ends = {**await ends_of(self._log, ROUTING_LOG), **await ends_of(self._log, ASSIGNMENTS_LOG)}
         if contact is not None:  # then it is known on which partition its records are
             homes = {ROUTING_LOG: contact, ASSIGNMENTS_LOG: workspace}

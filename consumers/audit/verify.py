@@ -67,6 +67,7 @@ class _Audit:
         self._where = TopicPartition(ROUTING_LOG, 0)
 
     async def run(self) -> Report:
+        """Every check, over what the logs held when it began; ends at the first break."""
         checked = self._counts.checked
         checked.update({"partitions": 0, "records": 0, "subjects": 0, "outputs": 0})
         try:
