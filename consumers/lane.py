@@ -296,10 +296,17 @@ class Lane:
     async def _append(self, entries: Sequence[Entry], outputs: Sequence[tuple[int, Any]], now: Moment) -> bool:
         tail = self._known_tail()
         mark = self._publisher.mark
-        progress = Progress(positions=dict(self._positions), mark=tail.end if mark is None else mark)
+        joined = self._log.joins_outputs and mark is None  # then nothing that was decided before waits to be sent
+        end = tail.end + len(entries) if joined else tail.end
+        progress = Progress(positions=dict(self._positions), mark=end if mark is None else mark)
         records = seal(self._place, entries, expected=tail.end, log_id=tail.log_id, after=tail.after, progress=progress)
         try:
-            done = await self._log.append(self._place, records, expected=tail.end)
+            done = await self._log.append(
+                self._place,
+                records,
+                expected=tail.end,
+                outputs=[output for _, made in outputs for output in made] if joined else (),
+            )
         except (FencedError, IndefiniteError) as error:
             logger.warning("%s/%d: append at %d: %r; folding to the end", *self._place, tail.end, error)
             self.counts["fenced"] += 1
@@ -312,9 +319,10 @@ class Lane:
         self._unrecorded = 0
         self.counts["records"] += len(entries)
         self.counts["batches"] += 1
-        self._unmarked = mark is not None or bool(outputs)
-        for offset, made in outputs:
-            self._publisher.add(offset, made)
+        self._unmarked = not joined and (mark is not None or bool(outputs))
+        if not joined:
+            for offset, made in outputs:
+                self._publisher.add(offset, made)
         self._snapshots.note(self._state.confirm(), len(entries))
         if self._snapshots.records >= self._limits.snapshot_records:
             self._snapshots.begin(self._state, tail, self._policies)

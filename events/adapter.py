@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from events.log import LogError, NewRecord, OffsetOutOfRangeError, RecordTooLargeError, TopicPartition
+from events.log import Log, LogError, NewRecord, OffsetOutOfRangeError, RecordTooLargeError, TopicPartition
 from events.topics import RECORD_BYTES_MAX, TOPICS
 
 PARTITIONS_MAX: Final = 10_000  #: of one topic; more is a slip of the pen
+UNREADABLE: Final = "vip-router-unreadable"  #: the header of a record that stands for what a store could not read
 
 
 def record_bytes(record: NewRecord) -> int:
@@ -52,6 +53,13 @@ def check_publish(records: Sequence[NewRecord]) -> None:
     for topic in {record.topic for record in records}:
         _check_way(topic, "publish")
     _check_records(records)
+
+
+def check_outputs(log: Log, outputs: Sequence[NewRecord]) -> None:
+    """Raise what is wrong with the outputs of an append."""
+    if outputs and not log.joins_outputs:
+        raise LogError("this log does not join outputs to an append: publish them when it is confirmed")
+    check_publish(outputs)
 
 
 def check_partitions(topic: str, count: int) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeAlias
 
 import orjson
 from msgspec import Meta, Struct, ValidationError, convert
 
+from events.adapter import UNREADABLE
 from events.log import Headers
 from events.times import format_time, parse_time
 from events.topics import INPUT_BYTES_MAX
@@ -40,6 +42,7 @@ Reason: TypeAlias = Literal[
     "unknown-workspace",  # no policy for this workspace
     "wrong-partition",  # on another partition than its key's, and it cannot be moved (again)
     "no-open-conversation",  # it names no conversation and the contact has none that is open
+    "unreadable",  # the log could not read the batch that it stands in; ``detail`` names the offsets
     "fault",  # a fault of ours: it would stop the lane at each attempt
 ]
 
@@ -66,6 +69,8 @@ class Envelope(Struct, frozen=True, kw_only=True):
     workspace: str | None  #: None: the producer said none, which mostly means ``default``
     data: dict[str, Any]
 
+
+_json: Final = orjson.dumps
 
 _Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=SOURCE_CHARS_MAX)]
 _OurIdText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=OUR_ID_CHARS_MAX)]
@@ -120,6 +125,8 @@ def open_envelope(
         size_bytes += len(name) + len(header)
         if name == "ce_specversion":
             binary = True
+        elif name == UNREADABLE:
+            raise BadInputError("unreadable", header.decode(errors="replace"))
         elif name.lower() == "content-type":
             content_type = header
     if size_bytes > bytes_max:
@@ -327,17 +334,33 @@ def envelope(
     ``time_ms`` and ``expiry_ms`` are Unix milliseconds, ``version`` is that of the data's schema. Attributes that are
     None are left out. The order of the members of ``data`` is the caller's: the bytes are hashed.
     """
-    event: dict[str, Any] = {"specversion": "1.0", "id": id, "source": source, "type": type}
+    parts = [b'{"specversion":"1.0","id":', _json(id), _origin(source, type)]
     if subject is not None:
-        event["subject"] = subject
-    event["time"] = format_time(time_ms)
-    event["datacontenttype"] = "application/json"
-    event["dataschema"] = f"urn:vip-router:{type}:{version}"
+        parts += (b',"subject":', _json(subject))
+    parts += (_member("time", format_time(time_ms)), _schema(type, version))
     if partitionkey is not None:
-        event["partitionkey"] = partitionkey
+        parts += (b',"partitionkey":', _json(partitionkey))
     if workspace is not None:
-        event["workspace"] = workspace
+        parts.append(_member("workspace", workspace))
     if expiry_ms is not None:
-        event["expirytime"] = format_time(expiry_ms)
-    event["data"] = data
-    return orjson.dumps(event)
+        parts.append(_member("expirytime", format_time(expiry_ms)))
+    parts += (b',"data":', _json(data), b"}")
+    return b"".join(parts)
+
+
+# What many events have in common is written once: together these are half of what writing an event costs.
+
+
+@lru_cache(maxsize=1024)
+def _origin(source: str, type: str) -> bytes:
+    return b',"source":%b,"type":%b' % (_json(source), _json(type))
+
+
+@lru_cache(maxsize=1024)
+def _schema(type: str, version: int) -> bytes:
+    return b',"datacontenttype":"application/json","dataschema":%b' % _json(f"urn:vip-router:{type}:{version}")
+
+
+@lru_cache(maxsize=1024)
+def _member(name: str, value: str) -> bytes:
+    return b',"%b":%b' % (name.encode(), _json(value))

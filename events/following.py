@@ -46,6 +46,10 @@ class Bell:
         for place in places:
             self._listeners[place].remove(event)
 
+    def is_heard(self, place: TopicPartition) -> bool:
+        """Whether anybody listens to ``place``."""
+        return bool(self._listeners.get(place))
+
     def ring(self, place: TopicPartition) -> None:
         """Wake who listens to ``place``."""
         for event in self._listeners.get(place, ()):

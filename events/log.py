@@ -135,6 +135,10 @@ class Reader(Protocol):
 class Log(Protocol):
     """Topics with partitions of records. Everything acknowledged is durable."""
 
+    @property
+    def joins_outputs(self) -> bool:
+        """Whether ``append`` can publish in the same step: what it decides and what follows from it stand together."""
+
     async def cluster_id(self) -> str:
         """Names this store for ever; a copy keeps it, a new one has another."""
 
@@ -144,9 +148,17 @@ class Log(Protocol):
     async def partition_count(self, topic: str) -> int:
         """How many partitions the topic has; ``UnknownTopicError`` if there is no such topic."""
 
-    async def append(self, place: TopicPartition, records: Sequence[NewRecord], *, expected: int) -> Appended:
+    async def append(
+        self,
+        place: TopicPartition,
+        records: Sequence[NewRecord],
+        *,
+        expected: int,
+        outputs: Sequence[NewRecord] = (),
+    ) -> Appended:
         """Append all records or none, if the partition's end is ``expected``.
 
+        ``outputs`` are published if and only if the records are appended; only a log that ``joins_outputs`` takes any.
         Raises ``FencedError`` if it is not, ``IndefiniteError`` when nobody can say, ``RecordTooLargeError`` before
         anything is written, ``LogUnavailableError`` when nothing was written.
         """

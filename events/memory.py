@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import Self
 
-from events.adapter import check_append, check_partitions, check_publish, check_range, is_compacted
+from events.adapter import check_append, check_outputs, check_partitions, check_publish, check_range, is_compacted
 from events.following import Bell, Chunk, FollowingReader, Wanted
 from events.log import (
     Appended,
@@ -63,11 +63,20 @@ class _Partition:
 
 
 class MemoryLog:
-    """A log that lives as long as the object; ``clock_ms`` gives Unix milliseconds."""
+    """A log that lives as long as the object; ``clock_ms`` gives Unix milliseconds.
+
+    ``joins_outputs``: whether it is the double of a store that does.
+    """
 
     def __init__(
-        self, *, cluster_id: str, clock_ms: Callable[[], int], topics: Mapping[str, int] | None = None
+        self,
+        *,
+        cluster_id: str,
+        clock_ms: Callable[[], int],
+        topics: Mapping[str, int] | None = None,
+        joins_outputs: bool = False,
     ) -> None:
+        self.joins_outputs = joins_outputs
         self.bell = Bell()
         self._cluster_id = cluster_id
         self._clock_ms = clock_ms
@@ -93,23 +102,31 @@ class MemoryLog:
             raise UnknownTopicError(f"there is no topic {topic} in this log")
         return len(self._topics[topic])
 
-    async def append(self, place: TopicPartition, records: Sequence[NewRecord], *, expected: int) -> Appended:
-        """Append all records or none, if the partition's end is ``expected``."""
+    async def append(
+        self,
+        place: TopicPartition,
+        records: Sequence[NewRecord],
+        *,
+        expected: int,
+        outputs: Sequence[NewRecord] = (),
+    ) -> Appended:
+        """Append all records or none, if the partition's end is ``expected``; ``outputs`` in the same step."""
         check_append(place, records)
+        check_outputs(self, outputs)
         await self._turn()
+        self._check_places(outputs)
         partition = self._partition(place)
         if partition.end != expected:
             raise FencedError(f"{place.topic}/{place.partition}: the end is {partition.end}, expected was {expected}")
         now_ms = self._clock_ms()
-        self._write(records, now_ms)
+        self._write([*records, *outputs], now_ms)
         return Appended(offset_next=partition.end, time_ms=max(now_ms, partition.time_ms))
 
     async def publish(self, records: Sequence[NewRecord]) -> None:
         """Append records to any partitions, in order per partition; all or none."""
         check_publish(records)
         await self._turn()
-        for record in records:
-            self._partition(TopicPartition(record.topic, record.partition))
+        self._check_places(records)
         self._write(records, self._clock_ms())
 
     async def start_offset(self, place: TopicPartition) -> int:
@@ -206,6 +223,10 @@ class MemoryLog:
         if partitions is None or not 0 <= place.partition < len(partitions):
             raise UnknownTopicError(f"there is no partition {place.topic}/{place.partition} in this log")
         return partitions[place.partition]
+
+    def _check_places(self, records: Sequence[NewRecord]) -> None:
+        for record in records:
+            self._partition(TopicPartition(record.topic, record.partition))
 
     def _make(self, partitions: Mapping[str, int]) -> None:
         for topic, count in partitions.items():

@@ -83,41 +83,39 @@ def decided(
     finds the policy with one read.
     """
     cause = event.cause
+    contact, subject, seq = decision.contact, decision.subject, decision.seq
     personal = decision.pii
-    told: dict[str, Any] = {}
-    if first:
-        public, told_personal = event.recorded()
-        told = {"input": public}
-        if told_personal:
-            personal = {"input": told_personal, **personal}
     data: dict[str, Any] = {
         "run": decision.run,
-        "seq": decision.seq,
+        "seq": seq,
         "prev": decision.prev,
         "cause": {"topic": cause.topic, "partition": cause.partition, "offset": cause.offset, "id": cause.id},
-        **told,
-        "policy": decision.policy,
-        "at": now.text,
-        "decider": DECIDER_VERSION,
-        **decision.data,
     }
+    if first:
+        data["input"], told_personal = event.recorded()
+        if told_personal:
+            personal = {"input": told_personal, **personal}
+    data["policy"] = decision.policy
+    data["at"] = now.text
+    data["decider"] = DECIDER_VERSION
+    data.update(decision.data)
     if policy_offset is not None and "lookup" in data:
         data["lookup"] = {**data["lookup"], "policy_offset": policy_offset}
     if personal:
         data["pii"] = personal
     workspace = event.workspace
     value = envelope(
-        id=event_id(decision.contact, decision.subject, decision.seq, 0),
+        id=event_id(contact, subject, seq, 0),
         source=source_of(log_topic, workspace),
         type=decision.type,
-        subject=decision.subject,
+        subject=subject,
         time_ms=now.ms,
-        partitionkey=decision.contact or workspace,
+        partitionkey=contact or workspace,
         workspace=workspace,
         data=data,
     )
     record = LogRecord(
-        type=decision.type, workspace=workspace, contact=decision.contact, subject=decision.subject,
+        type=decision.type, workspace=workspace, contact=contact, subject=subject,
         data=data, hash=hash_of(value), offset=offset, at_ms=now.ms,
     )  # fmt: skip
     return Built(value, record)

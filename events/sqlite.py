@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from events.adapter import check_append, check_publish, check_range
+from events.adapter import check_append, check_publish, check_range, is_compacted
 from events.following import Bell, Chunk, FollowingReader, Wanted
 from events.log import (
     Appended,
@@ -29,8 +29,9 @@ from events.log import (
 )
 from events.ownership import FileOwnership, Waiting
 from events.sqlite_reader import READ_BYTES_MAX, Ends, Place, ReadingThread, read_chunks, read_span
+from events.sqlite_recent import Recent
 from events.sqlite_schema import open_file
-from events.sqlite_writer import Write, WritingThread
+from events.sqlite_writer import Run, Write, WritingThread
 
 BUSY_TIMEOUT_MS: Final = 5_000  #: how long a write waits for another process' transaction
 POLL_INTERVAL_MS: Final = 3  #: how often others' writes are looked for while somebody waits
@@ -48,6 +49,8 @@ class SqliteLog:
     on files and folders that may not be written, and every write raises ``LogError``. Opening blocks for a moment;
     it raises ``LogUnavailableError`` with what to do about it. To be used in one event loop.
     """
+
+    joins_outputs = True
 
     def __init__(
         self,
@@ -68,13 +71,14 @@ class SqliteLog:
         self._tps: dict[tuple[str, int], int] = {}  #: ids by place
         self._places: dict[int, TopicPartition] = {}  #: places by id
         self._ends: dict[int, int] = {}  #: by id
+        self._recent: dict[int, Recent] = {}  #: by id, of partitions that somebody here follows
         self._ownership = FileOwnership(self.path)
         self._writer: WritingThread | None = None
         opened = open_file(self.path, create=create, read_only=read_only, busy_timeout_ms=busy_timeout_ms)
         self._cluster_id = opened.cluster_id
         self._reader = ReadingThread(opened.reader, self.path, poll_interval_ms=poll_interval_ms, on_ends=self._on_ends)
         if opened.writer is not None:
-            self._writer = WritingThread(opened.writer, self.path, clock_ms=clock_ms, on_written=self._on_ends)
+            self._writer = WritingThread(opened.writer, self.path, clock_ms=clock_ms, on_written=self._on_written)
 
     async def cluster_id(self) -> str:
         """Names this store for ever: random, made with the file."""
@@ -95,14 +99,24 @@ class SqliteLog:
             raise UnknownTopicError(f"there is no topic {topic} in this log")
         return self._counts[topic]
 
-    async def append(self, place: TopicPartition, records: Sequence[NewRecord], *, expected: int) -> Appended:
-        """Append all records or none, if the partition's end is ``expected``.
+    async def append(
+        self,
+        place: TopicPartition,
+        records: Sequence[NewRecord],
+        *,
+        expected: int,
+        outputs: Sequence[NewRecord] = (),
+    ) -> Appended:
+        """Append all records or none, if the partition's end is ``expected``; ``outputs`` in the same transaction.
 
         A call that is cancelled may or may not have been written, as after ``IndefiniteError``.
         """
         check_append(place, records)
-        (tp,) = await self._ids([place])
-        write = Write(done=self._future(), records=[(tp, record) for record in records], expected=(tp, expected))
+        check_publish(outputs)
+        tp, *others = await self._ids([place, *[record[:2] for record in outputs]])
+        rows = [(tp, record) for record in records]
+        rows += zip(others, outputs, strict=True)
+        write = Write(done=self._future(), records=rows, expected=(tp, expected))
         try:
             return await self._write(write)
         except FencedError as error:
@@ -197,9 +211,23 @@ class SqliteLog:
             check_range(want.place, want.offset, start=0, end=end)
             if want.offset < end:
                 ready.append((want, tp, end))
-        if not ready:
-            return []
+        recent = self._from_recent(ready, records_max)
+        if recent or not ready:
+            return recent
         return await self._reader.call(lambda connection: read_chunks(connection, ready, records_max))
+
+    def _from_recent(self, ready: Sequence[tuple[Wanted, int, int]], records_max: int) -> list[Chunk]:
+        """What was just written by this process, without asking the file; empty unless all can be had so."""
+        chunks: list[Chunk] = []
+        for want, tp, end in ready:
+            recent = self._recent.get(tp)
+            if recent is None or not recent.first <= want.offset or recent.end != end:
+                return []
+            records = recent.since(want.offset, records_max)
+            records_max -= len(records)
+            if records:
+                chunks.append(Chunk(want, records, records[-1].offset + 1))
+        return chunks
 
     async def ends(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The ends, as ``Source`` has it."""
@@ -260,6 +288,19 @@ class SqliteLog:
     async def _range(self, place: TopicPartition) -> tuple[int, int]:
         (tp,) = await self._ids([place])
         return await self._reader.call(lambda connection: _range(connection, tp))
+
+    def _on_written(self, runs: Sequence[Run]) -> None:
+        """Learn what this process has written."""
+        for run in runs:
+            place = self._places.get(run.tp)
+            if place is None or is_compacted(place.topic) or not self.bell.is_heard(place):
+                self._recent.pop(run.tp, None)
+                continue
+            recent = self._recent.get(run.tp)
+            if recent is None or recent.end != run.offset:  # somebody else has written in between
+                recent = self._recent[run.tp] = Recent(place, run.offset)
+            recent.add(run.records, run.time_ms)
+        self._on_ends({run.tp: run.offset + len(run.records) for run in runs})
 
     def _on_ends(self, ends: Ends) -> None:
         """Learn how far partitions reach, and wake their readers; none: a look has failed, let all look themselves."""

@@ -24,7 +24,7 @@ from msgspec import msgpack
 
 from events.adapter import is_compacted
 from events.log import Appended, FencedError, IndefiniteError, LogError, NewRecord
-from events.sqlite_reader import CHANGED, Ends
+from events.sqlite_reader import CHANGED
 from events.sqlite_schema import explained, make_topics
 
 GROUP_RECORDS_MAX: Final = 4096  #: records in one transaction, unless a single write has more
@@ -60,6 +60,15 @@ class Write:
     topics: Mapping[str, int] = field(default_factory=dict)
 
 
+class Run(NamedTuple):
+    """Records that were written one after the other to one partition."""
+
+    tp: int
+    offset: int  #: of the first
+    time_ms: int
+    records: Sequence[NewRecord]
+
+
 class Outcome(NamedTuple):
     """What became of a write."""
 
@@ -79,6 +88,7 @@ class _Group:
         self.records: list[Row] = []
         self.latest: dict[tuple[int, bytes], Row] = {}  #: by partition id and key, compacted topics only
         self.positions: list[Row] = []
+        self.runs: list[Run] = []
         self._parts = parts
 
     def part(self, tp: int) -> Part:
@@ -99,7 +109,9 @@ class _Group:
         for tp, run in groupby(records, key=itemgetter(0)):
             start, end, time_ms = self.part(tp)
             time_ms = max(time_ms, self.now_ms)
-            for _tp, (topic, _partition, key, value, headers) in run:
+            written = [record for _tp, record in run]
+            self.runs.append(Run(tp, end, time_ms, written))
+            for topic, _partition, key, value, headers in written:
                 row = (tp, end, time_ms, key, value, msgpack.encode(headers) if headers else None)
                 if key is None or not is_compacted(topic):
                     self.records.append(row)
@@ -112,7 +124,7 @@ class _Group:
 class WritingThread:
     """Writes on one connection, off the event loop.
 
-    ``on_written`` is called in the loop with the new ends of the partitions, before the writes are answered.
+    ``on_written`` is called in the loop with what was written, before the writes are answered.
     """
 
     def __init__(
@@ -121,7 +133,7 @@ class WritingThread:
         path: Path,
         *,
         clock_ms: Callable[[], int],
-        on_written: Callable[[Ends], None],
+        on_written: Callable[[Sequence[Run]], None],
     ) -> None:
         self._connection = connection
         self._path = path
@@ -174,24 +186,24 @@ class WritingThread:
         committing = False
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            outcomes, touched = self._fill(writes)
+            outcomes, group = self._fill(writes)
             committing = True
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001  # whatever it is, those who wait must be told
             return [Outcome(write.done, self._undone(error, committing=committing)) for write in writes]
         self.transactions += 1
-        self._parts.update(touched)
-        if touched:
-            self._tell(writes[0].done, self._on_written, {tp: part.end for tp, part in touched.items()})
+        self._parts.update(group.touched)
+        if group.runs:
+            self._tell(writes[0].done, self._on_written, group.runs)
         return outcomes
 
-    def _fill(self, writes: list[Write]) -> tuple[list[Outcome], dict[int, Part]]:
+    def _fill(self, writes: list[Write]) -> tuple[list[Outcome], _Group]:
         self._catch_up()
         outcomes = [Outcome(write.done, self._make_topics(write.topics)) for write in writes if write.topics]
         group = _Group(self._parts, self._clock_ms())
         outcomes += [Outcome(write.done, group.add(write)) for write in writes if not write.topics]
         self._store(group)
-        return outcomes, group.touched
+        return outcomes, group
 
     def _catch_up(self) -> None:
         """Learn what other processes have written since the last transaction."""

@@ -27,8 +27,11 @@ def matches(branch: Branch, variables: Mapping[str, Any]) -> bool:
     is missing. ``is exactly`` tells types and case apart. ``contains`` looks for text in text, without case, and for an
     equal element in a list. ``is greater than`` and ``is less than`` hold for numbers and texts that spell one.
     """
-    holding = (holds(condition, variables.get(condition.variable)) for condition in branch.conditions)
-    return all(holding) if branch.match == "all" else any(holding)
+    settled_by = branch.match != "all"  # the first that holds settles "any", the first that does not settles "all"
+    for condition in branch.conditions:
+        if holds(condition, variables.get(condition.variable)) is settled_by:
+            return settled_by
+    return not settled_by
 
 
 def holds(condition: Condition, actual: Any) -> bool:

@@ -22,6 +22,7 @@ OPENINGS_MAX: Final = 64  #: openings remembered per conversation; older ones ar
 OURS: Final = frozenset({"deadline.passed", "crm.answered", "crm.failed"})  #: inputs in which nobody is heard
 ASKING: Final = "awaiting-email"
 RETRY: Final = "email-retry-"
+NOTHING: Final[dict[str, Any]] = {}  #: never changed
 ROUTED: Final = frozenset({"routed-vip", "routed-regular", "escalated"})
 
 
@@ -107,24 +108,21 @@ def message_key(message_id: str) -> str:
 def evolve(contact: Contact, record: LogRecord) -> Contact:
     """The contact after ``record``."""
     data = record.data
-    personal: dict[str, Any] = data.get("pii") or {}
-    if record.subject is None:
+    personal: dict[str, Any] = data.get("pii") or NOTHING
+    subject = record.subject
+    if subject is None:
         return _evolve_contact(contact, record, personal)
-    before = contact.conversations.get(record.subject)
+    before = contact.conversations.get(subject)
     after = _evolve_conversation(before, record)
-    conversations = dict(contact.conversations)
-    conversations[record.subject] = after
-    changes: dict[str, Any] = {"conversations": conversations}
+    changes: dict[str, Any] = {"conversations": {**contact.conversations, subject: after}}
     if (before is not None and before.is_open) != after.is_open:
-        changes["open"] = (
-            (*contact.open, after.id) if after.is_open else tuple(i for i in contact.open if i != after.id)
-        )
+        changes["open"] = (*contact.open, subject) if after.is_open else tuple(i for i in contact.open if i != subject)
     if "email" in personal:
         changes["email"] = personal["email"]
     if record.type == "conversation.started":
         changes["taken"] = True
-        told = data.get("input") or {}
-        name = personal.get("input", {}).get("name")
+        told = data.get("input") or NOTHING
+        name = personal.get("input", NOTHING).get("name")
         if name is not None:
             changes["name"] = name
         if told.get("language") is not None:
@@ -143,26 +141,23 @@ def _evolve_contact(contact: Contact, record: LogRecord, personal: dict[str, Any
 
 def _evolve_conversation(before: Conversation | None, record: LogRecord) -> Conversation:
     data = record.data
-    at_ms = record.at_ms
     seq = data["seq"]
     changes: dict[str, Any] = {"seq": seq, "hash": record.hash, "run": data["run"]}
-    state = data.get("to")
-    if state is not None:
-        changes["state"] = intern(state)
     told = data.get("input")
     key = None if told is None else f"{told['source']} {data['cause']['id']}"
     if record.type == "conversation.started":
-        changes.update(_started(before, data, key))
-    elif record.type == "conversation.ended":
+        _start(changes, before, data, key)
+    elif "closed_ms" in data:
         changes["closed_ms"] = data["closed_ms"]
+        if record.type != "conversation.ended":  # an opening that the trigger does not take
+            changes["refused"] = True
+            changes["openings"] = _openings(before, key)
+    if "to" in data:
+        changes["state"] = intern(data["to"])
         changes["deadline"] = None
-    elif "closed_ms" in data:  # an opening that the trigger does not take
-        changes["closed_ms"] = data["closed_ms"]
-        changes["refused"] = True
-        changes["openings"] = _openings(before, key)
-    changes.update(_waiting(data, seq, at_ms, moved=state is not None))
+        _wait(changes, data, seq, record.at_ms)
     if told is not None and told["type"] not in OURS:
-        changes["heard_ms"] = at_ms
+        changes["heard_ms"] = record.at_ms
         changes["heard_seq"] = seq
         changes["seen"] = _seen(before, key, told)
     if record.type == "email.accepted":
@@ -172,23 +167,19 @@ def _evolve_conversation(before: Conversation | None, record: LogRecord) -> Conv
     return replace(before, **changes)
 
 
-def _started(before: Conversation | None, data: dict[str, Any], key: str | None) -> dict[str, Any]:
+def _start(changes: dict[str, Any], before: Conversation | None, data: dict[str, Any], key: str | None) -> None:
     """What a start sets; a conversation that had joined another starts once more, on its own, with no new input."""
-    changes: dict[str, Any] = {
-        "policy": intern(data["policy"]),
-        "forget_after_ms": data["forget_after_ms"],
-        "join": data.get("join"),
-        "refused": False,
-        "closed_ms": None,
-        "attempt": 0,
-        "deadline": None,
-        "email_source": data.get("email_source", "record"),
-    }
+    changes["policy"] = intern(data["policy"])
+    changes["forget_after_ms"] = data["forget_after_ms"]
+    changes["join"] = data.get("join")
+    changes["refused"] = False
+    changes["closed_ms"] = None
+    changes["attempt"] = 0
+    changes["email_source"] = data.get("email_source", "record")
     if key is not None:
         channel = data.get("channel")
         changes["channel"] = None if channel is None else _shared_channel(channel.get("id"), channel.get("type"))
         changes["openings"] = _openings(before, key)
-    return changes
 
 
 @lru_cache(maxsize=1024)  # many conversations come over few channels
@@ -201,18 +192,19 @@ def _openings(before: Conversation | None, key: str | None) -> tuple[str, ...]:
     return earlier if key is None else (*earlier, key)[-OPENINGS_MAX:]
 
 
-def _waiting(data: dict[str, Any], seq: int, at_ms: int, *, moved: bool) -> dict[str, Any]:
-    """The deadline that a record arms or, by moving on, lifts."""
+def _wait(changes: dict[str, Any], data: dict[str, Any], seq: int, at_ms: int) -> None:
+    """The deadline that a move arms."""
     question = data.get("reply")
     if question is not None and "expires_ms" in question:
         due_ms = question["expires_ms"]
-        deadline = Deadline(kind="answer", due_ms=due_ms, length_ms=due_ms - at_ms, seq=seq)
-        return {"deadline": deadline, "asked_at_ms": at_ms, "attempt": question["attempt"]}
+        changes["deadline"] = Deadline(kind="answer", due_ms=due_ms, length_ms=due_ms - at_ms, seq=seq)
+        changes["asked_at_ms"] = at_ms
+        changes["attempt"] = question["attempt"]
+        return
     asked = data.get("lookup")
     if asked is not None:
         due_ms = asked["deadline_ms"]
-        return {"deadline": Deadline(kind="crm", due_ms=due_ms, length_ms=due_ms - at_ms, seq=seq)}
-    return {"deadline": None} if moved else {}
+        changes["deadline"] = Deadline(kind="crm", due_ms=due_ms, length_ms=due_ms - at_ms, seq=seq)
 
 
 def _seen(before: Conversation | None, key: str | None, told: dict[str, Any]) -> tuple[str, ...]:
@@ -220,9 +212,12 @@ def _seen(before: Conversation | None, key: str | None, told: dict[str, Any]) ->
     message_id = told.get("message_id")
     if message_id is None and "message" in told:
         message_id = told["message"].get("id")
-    earlier = () if before is None else before.seen
-    keys = (key, None if message_id is None else message_key(message_id))
-    return (*earlier, *[new for new in keys if new is not None and new not in earlier])[-SEEN_MAX:]
+    seen = () if before is None else before.seen
+    if key is not None and key not in seen:
+        seen = (*seen, key)
+    if message_id is not None and (message := message_key(message_id)) not in seen:
+        seen = (*seen, message)
+    return seen if len(seen) <= SEEN_MAX else seen[-SEEN_MAX:]
 
 
 def has_message(conversation: Conversation, body: MessageReceived) -> bool:

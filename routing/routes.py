@@ -49,7 +49,7 @@ def request(
     join: str | None = None,
 ) -> dict[str, Any]:
     """An ``assignment.requested`` as JSON values. ``personal`` variables may choose the agent but are not passed on."""
-    known = {**(variables or {}), **(personal or {})}
+    known = {**(variables or {}), **personal} if personal else variables or {}
     values: dict[str, Any] = {
         "type": "assignment.requested",
         "route": route,

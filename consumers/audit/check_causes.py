@@ -91,12 +91,13 @@ class Causes(Rule):
             )  # fmt: skip
         for topic, offset, stored in self._here:
             self._check_passed(topic, offset, stored, progress)
+        end = found.stored.offset + 1  # what a log says that publishes outputs in the same step
         require(
-            before.mark <= progress.mark <= begins, "the mark goes back, or beyond the append",
-            field="(header mark)", expected=f"{before.mark} to {begins}", found=progress.mark,
+            before.mark <= progress.mark <= begins or progress.mark == end, "the mark goes back, or into the append",
+            field="(header mark)", expected=f"{before.mark} to {begins}, or {end}", found=progress.mark,
         )  # fmt: skip
         self._told, self._here, self._cause = progress, [], None
-        self._begins = found.stored.offset + 1
+        self._begins = end
         self.mark = progress.mark
 
     def _check_passed(self, topic: str, offset: int, stored: StoredRecord, progress: Progress) -> None:

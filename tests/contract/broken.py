@@ -13,7 +13,14 @@ from events.memory import MemoryLog
 class UncheckedLog(MemoryLog):
     """Appends at whatever end there is."""
 
-    async def append(self, place: TopicPartition, records: Sequence[NewRecord], *, expected: int) -> Appended:
+    async def append(
+        self,
+        place: TopicPartition,
+        records: Sequence[NewRecord],
+        *,
+        expected: int,
+        outputs: Sequence[NewRecord] = (),  # noqa: ARG002 - nobody gives any here
+    ) -> Appended:
         await self._turn()
         self._write(records, self._clock_ms())
         partition = self._partition(place)
@@ -23,7 +30,14 @@ class UncheckedLog(MemoryLog):
 class TornLog(MemoryLog):
     """Checks the condition once, then writes record by record, giving way between."""
 
-    async def append(self, place: TopicPartition, records: Sequence[NewRecord], *, expected: int) -> Appended:
+    async def append(
+        self,
+        place: TopicPartition,
+        records: Sequence[NewRecord],
+        *,
+        expected: int,
+        outputs: Sequence[NewRecord] = (),  # noqa: ARG002 - nobody gives any here
+    ) -> Appended:
         appended = await super().append(place, records[:1], expected=expected)
         for record in records[1:]:
             appended = await super().append(place, [record], expected=await self.end_offset(place))

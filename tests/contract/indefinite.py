@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from events.log import Appended, FencedError, IndefiniteError, Log, NewRecord, TopicPartition
+from tests.contract.sealing import sealed
 
 Lost: TypeAlias = Literal["before", "after"]
 
@@ -21,11 +22,18 @@ class IndefiniteLog:
         """Lose the next write (before) or only its answer (after)."""
         self._lose = when
 
-    async def append(self, place: TopicPartition, records: Sequence[NewRecord], *, expected: int) -> Appended:
+    async def append(
+        self,
+        place: TopicPartition,
+        records: Sequence[NewRecord],
+        *,
+        expected: int,
+        outputs: Sequence[NewRecord] = (),
+    ) -> Appended:
         lose, self._lose = self._lose, None
         if lose == "before":
             raise IndefiniteError("the request was lost")
-        appended = await self._log.append(place, records, expected=expected)
+        appended = await self._log.append(place, records, expected=expected, outputs=outputs)
         if lose == "after":
             raise IndefiniteError("the answer was lost")
         return appended
@@ -40,19 +48,20 @@ class IndefiniteLog:
 
 
 async def append_found_out(
-    writer: IndefiniteLog, log: Log, place: TopicPartition, records: Sequence[NewRecord], *, expected: int
+    writer: IndefiniteLog, log: Log, place: TopicPartition, values: Sequence[bytes], *, expected: int
 ) -> int:
     """Append as a lane does: after an error fold to the end and see whether the records exist; returns the end.
 
     A real lane decides again where this one appends again; here the records are the decision.
     """
     while True:
+        records = sealed(place, expected, *values)
         try:
             return (await writer.append(place, records, expected=expected)).offset_next
         except (IndefiniteError, FencedError):
             found = await log.read(place, expected, records_max=1_000)
             expected = found.offset_next
-            if [record.value for record in records] == [record.value for record in found.records[: len(records)]]:
+            if list(values) == [record.value for record in found.records[: len(values)]]:
                 return expected
 
 

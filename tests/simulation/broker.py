@@ -20,13 +20,18 @@ CLUSTER_ID = "simulated"
 
 
 class Broker:
-    """All topics. ``plain``: without a conditional append."""
+    """All topics. ``plain``: without a conditional append; ``joins``: an append takes its outputs along."""
 
-    def __init__(self, *, contacts: int, workspaces: int, plain: bool, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, *, contacts: int, workspaces: int, plain: bool, joins: bool, clock_ms: Callable[[], int]
+    ) -> None:
         self.plain = plain
+        self.joins = joins and not plain
         self.clock_ms = clock_ms
         self.partitions = partition_counts(contacts, workspaces)
-        self.memory = MemoryLog(cluster_id=CLUSTER_ID, clock_ms=clock_ms, topics=self.partitions)
+        self.memory = MemoryLog(
+            cluster_id=CLUSTER_ID, clock_ms=clock_ms, topics=self.partitions, joins_outputs=self.joins
+        )
 
     def end(self, place: TopicPartition) -> int:
         """The offset after the last record, existing or not."""
@@ -47,10 +52,17 @@ class Broker:
         found = self.memory._partition(place).records[start:]
         return [record for record in found if record is not None and self.exists(record)]
 
-    async def append(self, place: TopicPartition, records: Sequence[NewRecord], *, expected: int) -> Appended:
+    async def append(
+        self,
+        place: TopicPartition,
+        records: Sequence[NewRecord],
+        *,
+        expected: int,
+        outputs: Sequence[NewRecord] = (),
+    ) -> Appended:
         """Append on condition; in the plain variant always, and say ``FencedError`` if it went elsewhere."""
         if not self.plain:
-            return await self.memory.append(place, records, expected=expected)
+            return await self.memory.append(place, records, expected=expected, outputs=outputs)
         await self.memory._turn()
         offset = self.end(place)
         self.memory._write(records, self.clock_ms())

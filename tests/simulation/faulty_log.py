@@ -64,6 +64,10 @@ class FaultyLog:
 
     # --- the port ---
 
+    @property
+    def joins_outputs(self) -> bool:
+        return self.broker.joins
+
     async def cluster_id(self) -> str:
         return CLUSTER_ID
 
@@ -74,7 +78,14 @@ class FaultyLog:
     async def partition_count(self, topic: str) -> int:
         return await self.broker.memory.partition_count(topic)
 
-    async def append(self, place: TopicPartition, records: Sequence[NewRecord], *, expected: int) -> Appended:
+    async def append(
+        self,
+        place: TopicPartition,
+        records: Sequence[NewRecord],
+        *,
+        expected: int,
+        outputs: Sequence[NewRecord] = (),
+    ) -> Appended:
         async with self._call():
             if self.broker.plain and self.broker.end(place) > 0 and self._faults.foreign():
                 self._faults.counts["foreign log"] += 1
@@ -87,9 +98,9 @@ class FaultyLog:
             if fault == "indefinite-before":
                 raise IndefiniteError(f"{place}: a fault lost the append")
             if fault == "indefinite-late":
-                self._later(lambda: self._append(place, records, expected))
+                self._later(lambda: self._append(place, records, expected, outputs))
                 raise IndefiniteError(f"{place}: a fault holds the append back")
-            done = await self._append(place, records, expected)
+            done = await self._append(place, records, expected, outputs)
             if fault == "twice" and self.broker.plain:
                 await self.broker.append(place, records, expected=expected)  # elsewhere: raises FencedError
             if fault == "indefinite-after":
@@ -174,8 +185,11 @@ class FaultyLog:
         if not self.alive:
             raise DiedError(self.name)
 
-    async def _append(self, place: TopicPartition, records: Sequence[NewRecord], expected: int) -> Appended:
-        done = await self.broker.append(place, records, expected=expected)
+    async def _append(
+        self, place: TopicPartition, records: Sequence[NewRecord], expected: int, outputs: Sequence[NewRecord]
+    ) -> Appended:
+        done = await self.broker.append(place, records, expected=expected, outputs=outputs)
+        self._watcher.published(outputs)  # first: the append's mark says that they are out
         self._watcher.appended(self, place, expected, records)
         return done
 

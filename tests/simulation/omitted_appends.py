@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from consumers import lane as lane_module
 from consumers import restore as restore_module
-from consumers.deciding import Batch, Deciding
+from consumers.deciding import Aside, Batch, Deciding
 from consumers.lane import Lane
 from consumers.policy_book import LanePolicies
 from consumers.publisher import publish_all
@@ -28,8 +28,15 @@ def append_unconditionally() -> Any:
     """Whatever was expected, the log takes the records, and readers believe them."""
     real = Broker.append
 
-    async def append(self: Broker, place: TopicPartition, records: Sequence[NewRecord], **_: int) -> Appended:
-        return await real(self, place, records, expected=self.end(place))
+    async def append(
+        self: Broker,
+        place: TopicPartition,
+        records: Sequence[NewRecord],
+        *,
+        expected: int,  # noqa: ARG001 - that is the fault
+        outputs: Sequence[NewRecord] = (),
+    ) -> Appended:
+        return await real(self, place, records, expected=self.end(place), outputs=outputs)
 
     return patch.multiple(Broker, append=append, exists=lambda *_: True)
 
@@ -39,10 +46,15 @@ def append_again_under_a_new_expected() -> Any:
     real = FaultyLog.append
 
     async def append(
-        self: FaultyLog, place: TopicPartition, records: Sequence[NewRecord], *, expected: int
+        self: FaultyLog,
+        place: TopicPartition,
+        records: Sequence[NewRecord],
+        *,
+        expected: int,
+        outputs: Sequence[NewRecord] = (),
     ) -> Appended:
         try:
-            return await real(self, place, records, expected=expected)
+            return await real(self, place, records, expected=expected, outputs=outputs)
         except FencedError:
             end = self.broker.end(place)
             after = hash_of(self.broker.records(place)[-1].value or b"") if end else ""
@@ -51,7 +63,7 @@ def append_again_under_a_new_expected() -> Any:
                 headers = {**dict(record.headers), EXPECTED_OFFSET: b"%d" % offset, AFTER: after.encode()}
                 sealed.append(record._replace(headers=tuple(headers.items())))
                 after = hash_of(record.value or b"")
-            return await self._append(place, sealed, end)
+            return await self._append(place, sealed, end, outputs)
 
     return patch.object(FaultyLog, "append", append)
 
@@ -166,12 +178,11 @@ def positions_as_gathered() -> Iterator[None]:
 def decide_foreign_records() -> Any:
     """A record on a foreign partition is decided where it lies."""
 
-    def admit(self: Deciding, record: Any, batch: Batch, now: Any) -> Event | None:
+    def admit(self: Deciding, record: Any, now: Any) -> Event | Aside:
         try:
             return self._spec.decoders[record.topic](record)
         except Exception as error:  # noqa: BLE001 - whatever the decoder says, it is set aside
-            self._set_aside(record, "bad", str(error), batch, now)
-            return None
+            return self._dead_letter(record, "bad", str(error), now)
 
     return patch.object(Deciding, "_admit", admit)
 

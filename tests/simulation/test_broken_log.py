@@ -35,7 +35,7 @@ class Bench:
     """One partition of the router, with processes and openings by hand."""
 
     def __init__(self, *, plain):
-        self.broker = Broker(contacts=1, workspaces=1, plain=plain, clock_ms=self.now_ms)
+        self.broker = Broker(contacts=1, workspaces=1, plain=plain, joins=False, clock_ms=self.now_ms)
         self.observer = Observer(self.broker)
         self.faults = Faults(Random(1))
         self.producers = Producers(self.broker, Random(1), repeat_rate=0, foreign_rate=0)

@@ -15,7 +15,7 @@ from tests.simulation.world import Plan, World
 
 SEEDS = range(40)
 SMALL = Plan(
-    seed=1, plain=False, trouble_s=60.0, contacts=2, agents=2, policy=1, mixed=False, steps=2, gap_s=4.0,
+    seed=1, plain=False, joins=False, trouble_s=60.0, contacts=2, agents=2, policy=1, mixed=False, steps=2, gap_s=4.0,
     repeat_rate=0.1, foreign_rate=0.1, calm=True,
 )  # fmt: skip
 

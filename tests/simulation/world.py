@@ -45,6 +45,7 @@ class Plan:
 
     seed: int
     plain: bool  #: the log has no conditional append
+    joins: bool  #: its append takes the outputs along
     trouble_s: float
     contacts: int
     agents: int
@@ -59,11 +60,12 @@ class Plan:
 
     @classmethod
     def of_seed(cls, seed: int) -> Plan:
-        """The plan of a seed: every third on a log of plain records, every tenth calm."""
+        """The plan of a seed: a third on logs of plain records, a sixth on one that joins outputs, a tenth calm."""
         rng = Random(f"plan {seed}")
         return cls(
             seed=seed,
             plain=seed % 3 == 2,
+            joins=seed % 3 == 1 and seed % 2 == 0,
             calm=seed % 10 == 0,
             trouble_s=rng.choice((40.0, 120.0, 300.0)),
             contacts=rng.choice((2, 4, 6, 10)),
@@ -87,7 +89,11 @@ class World:
         self.faults.on = not plan.calm
         self.counts: Counter[str] = self.faults.counts
         self.broker = Broker(
-            contacts=CONTACT_PARTITIONS, workspaces=WORKSPACE_PARTITIONS, plain=plan.plain, clock_ms=self.now_ms
+            contacts=CONTACT_PARTITIONS,
+            workspaces=WORKSPACE_PARTITIONS,
+            plain=plan.plain,
+            joins=plan.joins,
+            clock_ms=self.now_ms,
         )
         self.observer = Observer(self.broker)
         self.processes: list[Process] = []
