@@ -1,6 +1,8 @@
-"""What all tests share: hypothesis decides the same cases in every run."""
+"""What all tests share: hypothesis decides the same cases in every run, and brokers start when a test asks."""
 
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["tests.brokers.fixtures"]
 
 settings.register_profile(
     "repeatable",
