@@ -63,6 +63,13 @@ class Fetched(NamedTuple):
     offset_next: int
 
 
+class Flaw(NamedTuple):
+    """Something in a store's own settings that the promises do not stand on."""
+
+    is_fatal: bool  #: they are broken by it: nothing may be decided here
+    sentence: str
+
+
 class LogError(Exception):
     """The root of the log's errors. ``retriable``: whether the same call may succeed later, unchanged."""
 

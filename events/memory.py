@@ -19,13 +19,14 @@ from events.log import (
     Appended,
     FencedError,
     Fetched,
+    Flaw,
     LogError,
     NewRecord,
     StoredRecord,
     TopicPartition,
     UnknownTopicError,
 )
-from events.ownership import MemoryOwnership, Waiting
+from events.ownership import Change, MemoryOwnership, Waiting, is_held, own_whole
 
 
 class _Partition:
@@ -169,6 +170,20 @@ class MemoryLog:
         """Own ``role`` of this log while the context is entered; see ``events/ownership.py``."""
         self.check_open()
         return self._ownership.lock(role, waiting=waiting)
+
+    async def own(
+        self, role: str, partitions: int, change: Change, stop: asyncio.Event, *, waiting: Waiting | None = None
+    ) -> None:
+        """Own all partitions of ``role`` once nobody else does."""
+        await own_whole(self.lock(role, waiting=waiting), partitions, change, stop)
+
+    async def flaws(self) -> Sequence[Flaw]:
+        """None: it has no settings."""
+        return ()
+
+    async def is_owned(self, role: str) -> bool:
+        """Whether somebody owns ``role``."""
+        return await is_held(self, role)
 
     async def close(self) -> None:
         """Wake who waits; every later call raises ``LogError``. The records stay until the object goes."""

@@ -1,17 +1,17 @@
-"""The log that a URL names: ``sqlite:///file``, ``sqlite:////folder/file`` or, for tests, ``memory://``."""
+"""The log that a URL names: ``sqlite:///file``, ``kafka://host:9092[,host:9092]`` or, for tests, ``memory://``."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
-from events.log import Log, LogError
+from events.log import Flaw, Log
 from events.memory import MemoryLog
-from events.ownership import Waiting
+from events.ownership import Change, Waiting
 from events.sqlite import SqliteLog, unix_ms
 
 _HINT: Final = "write sqlite:///FILE (below this folder), sqlite:////FOLDER/FILE or kafka://HOST:9092"
@@ -20,25 +20,51 @@ _HINT: Final = "write sqlite:///FILE (below this folder), sqlite:////FOLDER/FILE
 class OwnedLog(Log, Protocol):
     """A log whose roles can be owned, as ``events/ownership.py`` has it."""
 
-    def lock(self, role: str, *, waiting: Waiting | None = None) -> AbstractAsyncContextManager[None]:
-        """Own ``role`` while the context is entered. Entering waits for as long as it takes, and can be cancelled."""
+    async def flaws(self) -> Sequence[Flaw]:
+        """What is wrong with the store's settings, worst first."""
+
+    async def own(
+        self, role: str, partitions: int, change: Change, stop: asyncio.Event, *, waiting: Waiting | None = None
+    ) -> None:
+        """Work at ``role`` until ``stop``: awaits ``change`` with the partitions that are owned, whenever they differ.
+
+        At the end they are none. Where a role has one holder, ``waiting`` is called once while it is somebody else.
+        """
+
+    async def is_owned(self, role: str) -> bool:
+        """Whether any process works at ``role`` now."""
 
 
-def open_log(url: str, *, create: Mapping[str, int] | None, read_only: bool = False) -> OwnedLog:
+def open_log(
+    url: str, *, create: Mapping[str, int] | None, read_only: bool = False, topic_prefix: str = ""
+) -> OwnedLog:
     """Open the log that ``url`` names; blocks for a moment.
 
     ``create``: topics with their partition counts to make where they are missing, with the file if there is none; None:
-    the log must exist. ``read_only``: the file need not be writable. Raises ``ValueError`` for a URL that names no log,
-    ``LogUnavailableError`` with what to do, and ``LogError`` if a topic exists with another partition count.
+    the log must exist. ``read_only``: the file need not be writable. ``topic_prefix``: stands before the names of the
+    topics, on Kafka only. Raises ``ValueError`` for a URL that names no log, ``LogUnavailableError`` with what to do,
+    and ``LogError`` if a topic exists with another partition count.
     """
     scheme, rest = _split(url)
     if scheme == "kafka":
-        raise LogError(f"{url}: the log on Kafka arrives with the Kafka adapter; {_HINT.rpartition(' or ')[0]}")
+        return _kafka(url, create, topic_prefix)
+    if topic_prefix:
+        raise ValueError(
+            f"{url}: a topic prefix ({topic_prefix}) is for Kafka; leave --topic-prefix out and unset its variable"
+        )
     if scheme == "memory":
         if rest:
             raise ValueError(f"log URL {url!r}: memory:// takes no name")
         return MemoryLog(cluster_id=uuid.uuid4().hex, clock_ms=unix_ms, topics=create)
     return SqliteLog(_path(url, rest), create=create, read_only=read_only)
+
+
+def _kafka(url: str, create: Mapping[str, int] | None, topic_prefix: str) -> OwnedLog:
+    """Nothing is connected yet: that happens when the log is entered, or first used."""
+    from events.kafka import KafkaLog  # noqa: PLC0415  # who works on a file need not load a Kafka client
+    from events.kafka_settings import kafka_settings  # noqa: PLC0415
+
+    return KafkaLog(kafka_settings(url, topic_prefix=topic_prefix or None), create=create)
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -1,7 +1,9 @@
-"""Who may own a role of a log: one holder at a time, so that two ``serve`` do not wrestle for the same partitions.
+"""Who works on which partitions of a role, so that two ``serve`` do not wrestle for the same ones.
 
-It only decides who *tries*. What keeps a log right is its conditional append; a holder that was thought dead and wakes
-up is fenced there. ``FileOwnership`` is for processes on one machine, ``MemoryOwnership`` for tasks of one loop.
+On one machine a role has one holder at a time, who owns all of its partitions; on Kafka they are shared out
+(``events/kafka_ownership.py``). It only decides who *tries*. What keeps a log right is its conditional append; a holder
+that was thought dead and wakes up is fenced there. ``FileOwnership`` is for processes on one machine,
+``MemoryOwnership`` for tasks of one loop.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import asyncio
 import fcntl
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
@@ -20,6 +22,7 @@ from events.log import LogUnavailableError
 POLL_INTERVAL_S: Final = 0.05  #: how often a waiting process looks whether the holder has gone
 
 Waiting: TypeAlias = Callable[[], None]  #: called once, when somebody else holds the role
+Change: TypeAlias = Callable[[frozenset[int]], Awaitable[None]]  #: awaited with the partitions that are owned from now
 
 _ROLE: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
@@ -29,6 +32,33 @@ class Ownership(Protocol):
 
     def lock(self, role: str, *, waiting: Waiting | None = None) -> AbstractAsyncContextManager[None]:
         """Own ``role`` while the context is entered. Entering waits for as long as it takes, and can be cancelled."""
+
+
+async def own_whole(
+    lock: AbstractAsyncContextManager[None], partitions: int, change: Change, stop: asyncio.Event
+) -> None:
+    """Own all partitions of a role that has one holder, until ``stop``; then none, and only then let go of it."""
+    async with lock:
+        await change(frozenset(range(partitions)))
+        await stop.wait()
+        await change(frozenset())
+
+
+async def is_held(ownership: Ownership, role: str) -> bool:
+    """Whether somebody holds the role."""
+
+    def waiting() -> None:
+        raise _HeldError
+
+    try:
+        async with ownership.lock(role, waiting=waiting):
+            return False
+    except _HeldError:
+        return True
+
+
+class _HeldError(Exception):
+    """Somebody else holds the role."""
 
 
 class MemoryOwnership:

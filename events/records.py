@@ -6,6 +6,7 @@ decision (positions, mark, chain) stands in the record's headers: ``events/chain
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
@@ -135,9 +136,15 @@ def policy_recorded(log_topic: str, policy: Policy, workspace: str, partition: i
     )
 
 
-def lane_positions(log_topic: str, partition: int, offset: int, now: Moment) -> bytes:
-    """The record that says how far the lane has read (in its headers) when nothing else does."""
-    return _of_lane(log_topic, f"lane/{partition}/{offset}", "lane.positions", now, {"at": now.text})
+def lane_positions(
+    log_topic: str, partition: int, offset: int, now: Moment, *, skip: Mapping[str, Any] | None = None
+) -> bytes:
+    """The record that says how far the lane has read (in its headers) when nothing else does.
+
+    ``skip``: somebody has set a position by hand (``consumers/skipping.py``), and says why.
+    """
+    data: dict[str, Any] = {"at": now.text} if skip is None else {"at": now.text, "skip": skip}
+    return _of_lane(log_topic, f"lane/{partition}/{offset}", "lane.positions", now, data)
 
 
 def genesis(log_topic: str, partition: int, now: Moment, *, log_id: str, cluster_id: str, count: int) -> bytes:

@@ -22,12 +22,13 @@ from events.log import (
     Appended,
     FencedError,
     Fetched,
+    Flaw,
     LogError,
     NewRecord,
     TopicPartition,
     UnknownTopicError,
 )
-from events.ownership import FileOwnership, Waiting
+from events.ownership import Change, FileOwnership, Waiting, is_held, own_whole
 from events.sqlite_reader import READ_BYTES_MAX, Ends, Place, ReadingThread, read_chunks, read_span
 from events.sqlite_recent import Recent
 from events.sqlite_schema import open_file
@@ -176,6 +177,20 @@ class SqliteLog:
         """Own ``role`` of this file, among all processes, while the context is entered."""
         self.check_open()
         return self._ownership.lock(role, waiting=waiting)
+
+    async def own(
+        self, role: str, partitions: int, change: Change, stop: asyncio.Event, *, waiting: Waiting | None = None
+    ) -> None:
+        """Own all partitions of ``role`` once nobody else does."""
+        await own_whole(self.lock(role, waiting=waiting), partitions, change, stop)
+
+    async def flaws(self) -> Sequence[Flaw]:
+        """None: it has no settings."""
+        return ()
+
+    async def is_owned(self, role: str) -> bool:
+        """Whether somebody owns ``role``."""
+        return await is_held(self, role)
 
     async def close(self) -> None:
         """Finish what is under way, wake who waits (``LogError``), give everything back. May be called again."""

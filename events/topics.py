@@ -19,6 +19,8 @@ DEAD_LETTERS: Final = "dead-letters"
 
 INPUT_BYTES_MAX: Final = 256 * 1024  #: a record of a public input topic
 RECORD_BYTES_MAX: Final = 1024 * 1024  #: any other record; a dead letter holds a whole input in base64
+LOG_BATCH_BYTES_MAX: Final = 2 * 1024 * 1024  #: one append as one batch: a lane's largest, and what the wire adds to it
+BATCH_OVERHEAD_BYTES_MAX: Final = 64 * 1024  #: what the wire adds to the records of one published batch
 
 
 class Topic(NamedTuple):
@@ -52,6 +54,16 @@ TOPICS: Final[dict[str, Topic]] = {
 def partition_counts(contacts: int, workspaces: int) -> dict[str, int]:
     """The partition count of every topic, for P = ``contacts`` and W = ``workspaces``."""
     return {name: workspaces if topic.keyed_by == "workspace" else contacts for name, topic in TOPICS.items()}
+
+
+def batch_bytes_max(name: str) -> int:
+    """The largest record batch that the topic takes on Kafka, its ``max.message.bytes``; writers stay below it."""
+    if name in (CONVERSATION_EVENTS, AGENT_EVENTS):
+        return INPUT_BYTES_MAX  # strangers write there: what a batch may hold bounds what one record can cost
+    topic = TOPICS.get(name)
+    if topic is not None and topic.written_by == "append":
+        return LOG_BATCH_BYTES_MAX
+    return RECORD_BYTES_MAX + BATCH_OVERHEAD_BYTES_MAX
 
 
 def murmur2(key: bytes) -> int:

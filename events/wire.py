@@ -47,7 +47,18 @@ ReplyKind: TypeAlias = Annotated[str, _open("ask", "retry", "success", "escalate
 Route: TypeAlias = Annotated[str, _open("vip", "regular", "escalated")]
 RouteReason: TypeAlias = Annotated[
     str,
-    _open("vip", "not-vip", "crm-failed", "invalid-answers", "no-answer", "asked", "unreachable", "waited", "joined"),
+    _open(
+        "vip",
+        "not-vip",
+        "crm-failed",
+        "invalid-answers",
+        "no-answer",
+        "asked",
+        "unreachable",
+        "waited",
+        "joined",
+        "late-vip",
+    ),
 ]
 Strategy: TypeAlias = Annotated[str, _open("round-robin", "least-open")]
 

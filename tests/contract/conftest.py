@@ -11,4 +11,8 @@ from tests.contract.stores import STORES, Store
 
 @pytest.fixture(params=sorted(STORES))
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return STORES[request.param](tmp_path)
+    def bootstrap() -> str:
+        address: str = request.getfixturevalue("kafka").bootstrap
+        return address
+
+    return STORES[request.param](folder=tmp_path, bootstrap=bootstrap)

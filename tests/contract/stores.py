@@ -6,12 +6,15 @@ An adapter joins the suite by adding its factory to ``STORES``.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from events.kafka import KafkaLog
+from events.kafka_settings import kafka_settings
 from events.log import Log
 from events.memory import MemoryLog
 from events.sqlite import SqliteLog
@@ -73,7 +76,30 @@ class SqliteStore:
             yield log
 
 
-STORES: dict[str, Callable[[Path], Store]] = {
-    "memory": lambda _folder: MemoryStore(),
-    "sqlite": lambda folder: SqliteStore(folder / "log.db"),
+@dataclass
+class KafkaStore:
+    """Topics of its own on a broker that others use, too; every handle has its own connections."""
+
+    bootstrap: str
+    clock: Clock = field(default_factory=Clock)
+    prefix: str = field(default_factory=lambda: f"{uuid.uuid4().hex[:8]}.")
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Log]:
+        async with KafkaLog(
+            kafka_settings(f"kafka://{self.bootstrap}", {}, topic_prefix=self.prefix), create=COUNTS
+        ) as log:
+            yield log
+
+
+class Makes(Protocol):
+    """Makes a store; ``bootstrap`` gives the address of a broker, started when it is asked for."""
+
+    def __call__(self, *, folder: Path, bootstrap: Callable[[], str]) -> Store: ...
+
+
+STORES: dict[str, Makes] = {
+    "kafka": lambda *, folder, bootstrap: KafkaStore(bootstrap()),  # noqa: ARG005
+    "memory": lambda *, folder, bootstrap: MemoryStore(),  # noqa: ARG005, PLW0108
+    "sqlite": lambda *, folder, bootstrap: SqliteStore(folder / "log.db"),  # noqa: ARG005
 }

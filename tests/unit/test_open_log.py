@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from events.log import LogError, LogUnavailableError
+from events.log import LogUnavailableError
 from events.memory import MemoryLog
 from events.open_log import open_log
 from events.sqlite import SqliteLog
@@ -42,10 +42,14 @@ async def test_memory_is_new_each_time() -> None:
         assert await one.partition_count("routing.log") == 1
 
 
-def test_kafka_is_told_to_come() -> None:
-    """A Kafka URL is understood, and refused with what to do meanwhile."""
-    with pytest.raises(LogError, match=r"arrives with the Kafka adapter.*sqlite:///FILE"):
-        open_log("kafka://localhost:9092", create=None)
+async def test_kafka_that_is_not_there_is_said_when_it_is_entered() -> None:
+    """Opening connects nothing; entering tries each broker once and says what to do."""
+    log = open_log("kafka://127.0.0.1:1", create=None)
+    with pytest.raises(LogUnavailableError, match=r"127\.0\.0\.1:1: nothing listens there"):
+        async with log:
+            pass
+    with pytest.raises(ValueError, match="HOST:9092"):
+        open_log("kafka://", create=None)
 
 
 @pytest.mark.parametrize(
