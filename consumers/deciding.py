@@ -107,7 +107,7 @@ class Deciding:
                 count = unfit.index
 
     def _decide(self, inputs: Sequence[Input], end: int, now: Moment) -> Batch:
-        """In small groups, each step over a whole group: code and data stay in the processor's caches, which halves it."""
+        """In small groups, each step over a whole group: code and data stay in the processor's caches."""
         batch = Batch()
         for first in range(0, len(inputs), GROUP_INPUTS):
             group = inputs[first : first + GROUP_INPUTS]

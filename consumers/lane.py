@@ -22,10 +22,20 @@ from consumers.deciding import Batch, Deciding, Input
 from consumers.lane_spec import LaneLimits, LaneSpec
 from consumers.policy_book import LanePolicies, PolicyBook
 from consumers.publisher import Publisher, publish_all
-from consumers.restore import Tail, ensure_genesis, fold, starting_positions
+from consumers.restore import Tail, check_positions, ensure_genesis, fold, starting_positions
 from consumers.snapshots import Snapshots
+from consumers.telemetry.views import LaneFigures
 from events.chain import Entry, Progress, seal
-from events.log import FencedError, IndefiniteError, Log, LogError, Reader, StoredRecord, TopicPartition
+from events.log import (
+    FencedError,
+    IndefiniteError,
+    Log,
+    LogError,
+    OffsetOutOfRangeError,
+    Reader,
+    StoredRecord,
+    TopicPartition,
+)
 from events.outputs import Origin
 from events.records import LANE_TYPES, POLICY_RECORDED, Moment, hash_of, lane_positions, parse
 from events.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS, DEAD_LETTERS
@@ -85,6 +95,8 @@ class Lane:
         loop = asyncio.get_running_loop()
         pause_s, began_s = PAUSE_AFTER_FENCE_S, loop.time()
         while not await self._own_once(stop):
+            if stop.is_set():
+                return  # whoever comes next goes on from what the log says
             self.counts["taken over again"] += 1
             # Two owners with different policies answer each other for as long as both are there: let it be slow then.
             in_peace = loop.time() - began_s > PAUSE_MAX_S
@@ -96,6 +108,25 @@ class Lane:
     def is_idle(self) -> bool:
         """Whether there was nothing left to do, when it last looked, but to wait for inputs or deadlines."""
         return self.is_ready and self._quiet and self._publisher.mark is None
+
+    async def is_caught_up(self) -> bool:
+        """Whether all inputs that there are now were decided."""
+        for topic, position in dict(self._positions).items():
+            if position < await self._log.end_offset(TopicPartition(topic, self._place.partition)):
+                return False
+        return True
+
+    def figures(self) -> LaneFigures:
+        """How it stands, for whoever watches; little is known before the first take-over."""
+        publisher: Publisher | None = getattr(self, "_publisher", None)
+        return LaneFigures(
+            partition=self._place.partition,
+            end=0 if self._tail is None else self._tail.end,
+            positions=getattr(self, "_positions", {}),
+            mark=None if publisher is None else publisher.mark,
+            is_full=publisher is not None and publisher.is_full,
+            passed_ms=None if self._barrier is None else self._barrier.at_ms,
+        )
 
     # --- taking over ---
 
@@ -110,6 +141,9 @@ class Lane:
             if not await self._work(reader, stop, publishing):
                 return False
             return await self._finish(publishing)
+        except OffsetOutOfRangeError:
+            await check_positions(self._log, {place: reader.position(place) for place in places})
+            raise  # it is the lane's own log that does not reach so far
         finally:
             self.is_ready = False
             publishing.cancel()

@@ -23,10 +23,10 @@ class Counts(NamedTuple):
 
 
 @asynccontextmanager
-async def opened(url: str, *, read_only: bool = False) -> AsyncIterator[OwnedLog]:
+async def opened(url: str, *, read_only: bool = False, topic_prefix: str = "") -> AsyncIterator[OwnedLog]:
     """A log that exists. Raises ``SettingsError`` for a URL that names none, and ``LogError``."""
     try:
-        log = open_log(url, create=None, read_only=read_only)
+        log = open_log(url, create=None, read_only=read_only, topic_prefix=topic_prefix)
     except ValueError as error:
         raise SettingsError(f"--log: {error}") from None
     async with log:
@@ -35,11 +35,11 @@ async def opened(url: str, *, read_only: bool = False) -> AsyncIterator[OwnedLog
 
 @asynccontextmanager
 async def opened_or_made(
-    url: str, *, partitions: int | None = None, workspace_partitions: int | None = None
+    url: str, *, partitions: int | None = None, workspace_partitions: int | None = None, topic_prefix: str = ""
 ) -> AsyncIterator[OwnedLog]:
     """A log with all its topics. The counts are for a log that is made now; an existing one keeps its own."""
     try:
-        log = open_log(url, create={})
+        log = open_log(url, create={}, topic_prefix=topic_prefix)
     except ValueError as error:
         raise SettingsError(f"--log: {error}") from None
     async with log:

@@ -2,7 +2,7 @@
 
 A value comes from the environment, or else from the file of that name in ``VIP_ROUTER_SECRETS_DIR``; never from
 arguments, never from the policy. Values stand in no error, log line or repr: problems name the secret, not what it is.
-Filling them into a request is ``consumers/crm_client.py``'s business.
+Filling them into a request is ``consumers/crm/endpoint.py``'s business.
 """
 
 from __future__ import annotations

@@ -10,22 +10,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from functools import partial
+from typing import Final, NamedTuple
 
-from consumers.crm import CrmConsumer
-from consumers.crm_client import CrmClient
+from consumers.crm.client import CrmClient
+from consumers.crm.consumer import GROUP, CrmConsumer, LooksUp
 from consumers.lane import Lane
-from consumers.lane_spec import LaneLimits, LaneSpec
+from consumers.lane_spec import LaneLimits
 from consumers.opening import Counts, counts_of, opened_or_made
 from consumers.policies import load_policies
 from consumers.policy_book import PolicyBook
+from consumers.roles import Role, Worker, first_error
 from consumers.secrets import Secrets, missing_secrets
 from consumers.settings import ServeSettings
 from consumers.specs import ASSIGNER, ROUTER
-from events.log import Log, TopicPartition
+from consumers.telemetry.telemetry import Telemetry
+from consumers.telemetry.views import Followed, Watched
+from events.log import Log, LogError, TopicPartition
 from events.open_log import OwnedLog
 from events.sqlite import unix_ms
-from events.topics import DEAD_LETTERS
+from events.topics import DEAD_LETTERS, ROUTING_LOG
 from routing.errors import PolicyError
 from routing.policy import Policy
 
@@ -45,65 +49,6 @@ class Served(NamedTuple):
     dead_letters: int  #: that came while it ran, from whomever
 
 
-class _Role(Protocol):
-    """What the supervisor needs of a role."""
-
-    name: str
-    is_owned: bool
-
-    async def run(self, stop: asyncio.Event) -> None: ...
-
-    def is_ready(self) -> bool: ...
-
-    def is_idle(self) -> bool: ...
-
-
-class _LaneRole:
-    """The lanes of all partitions of one log."""
-
-    def __init__(self, log: Log, spec: LaneSpec, book: PolicyBook, partitions: int) -> None:
-        self.name = spec.role
-        self.is_owned = False
-        self.lanes = [Lane(log, spec, number, book, clock=unix_ms, limits=LIMITS) for number in range(partitions)]
-
-    async def run(self, stop: asyncio.Event) -> None:
-        async with asyncio.TaskGroup() as group:
-            for lane in self.lanes:
-                group.create_task(lane.run(stop))
-
-    def is_ready(self) -> bool:
-        return all(lane.is_ready for lane in self.lanes)
-
-    def is_idle(self) -> bool:
-        return all(lane.is_idle() for lane in self.lanes)
-
-    def count(self, what: str) -> int:
-        return sum(lane.counts[what] for lane in self.lanes)
-
-
-class _CrmRole:
-    """The CRM consumer over all partitions."""
-
-    name = "crm"
-
-    def __init__(self, log: Log, secrets: Secrets, partitions: int, in_flight_max: int) -> None:
-        self.is_owned = False
-        self._client = CrmClient(clock=unix_ms, secrets=secrets)
-        self._consumer = CrmConsumer(
-            log, range(partitions), client=self._client, clock=unix_ms, in_flight_max=in_flight_max
-        )
-
-    async def run(self, stop: asyncio.Event) -> None:
-        async with self._client:
-            await self._consumer.run(stop)
-
-    def is_ready(self) -> bool:
-        return self.is_owned
-
-    def is_idle(self) -> bool:
-        return self._consumer.idle()
-
-
 async def serve(
     settings: ServeSettings,
     stop: asyncio.Event,
@@ -119,18 +64,26 @@ async def serve(
     """
     secrets = Secrets.from_environment()
     book = PolicyBook(read_policies(settings, secrets))
-    async with opened_or_made(
-        settings.log_url, partitions=settings.partitions, workspace_partitions=settings.workspace_partitions
-    ) as log:
+    async with (
+        Telemetry(settings.metrics, stop, clock=unix_ms, tell=tell) as telemetry,
+        opened_or_made(
+            settings.log_url,
+            partitions=settings.partitions,
+            workspace_partitions=settings.workspace_partitions,
+            topic_prefix=settings.topic_prefix,
+        ) as log,
+        CrmClient(clock=unix_ms, secrets=secrets) as client,
+    ):
+        await _refuse_flaws(log, tell)
         counts = await counts_of(log)
         _tell_counts(settings, counts, tell)
         dead_letters = await _end(log, DEAD_LETTERS)
-        roles = _roles(settings, log, book, secrets, counts)
+        roles = _roles(settings, log, book, telemetry.watched_look_ups(client), counts, telemetry)
+        telemetry.watch(Watched(log=log, roles=roles, book=book, followed=_followed(roles)))
         await _Supervisor(settings, log, roles, stop, tell).run(reload, book, secrets)
-        lanes = [role for role in roles if isinstance(role, _LaneRole)]
         return Served(
-            inputs=sum(role.count("inputs") for role in lanes),
-            records=sum(role.count("records") for role in lanes),
+            inputs=sum(role.count("inputs") for role in roles),
+            records=sum(role.count("records") for role in roles),
             dead_letters=await _end(log, DEAD_LETTERS) - dead_letters,
         )
 
@@ -146,16 +99,46 @@ def read_policies(settings: ServeSettings, secrets: Secrets) -> dict[str, Policy
 
 
 def _roles(
-    settings: ServeSettings, log: Log, book: PolicyBook, secrets: Secrets, counts: Counts
-) -> list[_LaneRole | _CrmRole]:
-    roles: list[_LaneRole | _CrmRole] = []
-    for name in settings.roles:
-        if name == "crm":
-            roles.append(_CrmRole(log, secrets, counts.contacts, settings.look_ups_max))
-        else:
-            spec, partitions = (ROUTER, counts.contacts) if name == "router" else (ASSIGNER, counts.workspaces)
-            roles.append(_LaneRole(log, spec, book, partitions))
-    return roles
+    settings: ServeSettings, log: Log, book: PolicyBook, client: LooksUp, counts: Counts, telemetry: Telemetry
+) -> list[Role]:
+    slots = asyncio.Semaphore(settings.look_ups_max)
+
+    def router(partition: int) -> Worker:
+        return Lane(watched["router"], ROUTER, partition, book, clock=unix_ms, limits=LIMITS)
+
+    def assigner(partition: int) -> Worker:
+        return Lane(watched["assigner"], ASSIGNER, partition, book, clock=unix_ms, limits=LIMITS)
+
+    def crm(partition: int) -> Worker:
+        return CrmConsumer(log, [partition], client=client, clock=unix_ms, slots=slots)
+
+    watched = {name: telemetry.watched_log(log, name) for name in settings.roles}
+    known = {
+        "router": Role("router", counts.contacts, router),
+        "crm": Role("crm", counts.contacts, crm),
+        "assigner": Role("assigner", counts.workspaces, assigner),
+    }
+    return [known[name] for name in settings.roles]
+
+
+def _followed(roles: Sequence[Role]) -> list[Followed]:
+    """The CRM role keeps its position as a group's, over the partitions that it has now."""
+
+    def places(role: Role) -> list[TopicPartition]:
+        return [TopicPartition(ROUTING_LOG, number) for number in role.partitions]
+
+    return [Followed("crm", GROUP, partial(places, role)) for role in roles if role.name == "crm"]
+
+
+async def _refuse_flaws(log: OwnedLog, tell: Tell) -> None:
+    """Raise ``LogError`` if the log's own settings break the promises; tell what only weakens them."""
+    flaws = await log.flaws()
+    for flaw in flaws:
+        if not flaw.is_fatal:
+            tell(f"warning: {flaw.sentence}")
+    fatal = [flaw.sentence for flaw in flaws if flaw.is_fatal]
+    if fatal:
+        raise LogError("; ".join([*fatal, "see vip-router topics check"]))
 
 
 def _tell_counts(settings: ServeSettings, counts: Counts, tell: Tell) -> None:
@@ -178,17 +161,11 @@ class _Supervisor:
     """Runs roles together: all of them, or none."""
 
     def __init__(
-        self,
-        settings: ServeSettings,
-        log: OwnedLog,
-        roles: Sequence[_LaneRole | _CrmRole],
-        stop: asyncio.Event,
-        tell: Tell,
+        self, settings: ServeSettings, log: OwnedLog, roles: Sequence[Role], stop: asyncio.Event, tell: Tell
     ) -> None:
         self._settings = settings
         self._log = log
-        self._roles: Sequence[_Role] = roles
-        self._lanes = [lane for role in roles if isinstance(role, _LaneRole) for lane in role.lanes]
+        self._roles = roles
         self._stop = stop
         self._tell = tell
 
@@ -210,15 +187,13 @@ class _Supervisor:
                 for helper in helpers:
                     helper.cancel()
         except BaseExceptionGroup as group_error:
-            raise _first(group_error) from None
+            raise first_error(group_error) from None
 
-    async def _own(self, role: _Role) -> None:
+    async def _own(self, role: Role) -> None:
         def waiting() -> None:
             self._tell(f"another serve has the role {role.name} of this log: waiting until it ends")
 
-        async with self._log.lock(role.name, waiting=waiting):
-            role.is_owned = True
-            await role.run(self._stop)
+        await role.run(self._log, self._stop, waiting=waiting)
 
     async def _announce(self) -> None:
         while not all(role.is_ready() for role in self._roles):  # noqa: ASYNC110  # a lane tells nobody
@@ -231,12 +206,15 @@ class _Supervisor:
         quiet_since_s, seen = loop.time(), -1
         while True:
             await asyncio.sleep(LOOK_INTERVAL_S)
-            work = sum(lane.counts["inputs"] for lane in self._lanes)
+            work = sum(role.count("inputs") for role in self._roles)
             if work != seen or not all(role.is_idle() for role in self._roles):
                 quiet_since_s, seen = loop.time(), work
             elif loop.time() - quiet_since_s >= idle_s:
-                self._stop.set()
-                return
+                # A log that is slow to answer looks just as quiet: ask it.
+                if all([await role.is_caught_up() for role in self._roles]):
+                    self._stop.set()
+                    return
+                quiet_since_s = loop.time()
 
     async def _reload_whenever(self, reload: asyncio.Event, book: PolicyBook, secrets: Secrets) -> None:
         while True:
@@ -250,10 +228,3 @@ class _Supervisor:
                 book.exchange(policies)
                 versions = ", ".join(f"{name} {policy.version}" for name, policy in sorted(policies.items()))
                 self._tell(f"the policy was read again, new conversations start with it: {versions}")
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first error inside groups: the others mostly follow from it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

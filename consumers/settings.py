@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 from msgspec import Struct
 
@@ -21,7 +21,11 @@ PARTITIONS: Final = 4  #: P of a log that is made
 WORKSPACE_PARTITIONS: Final = 1  #: W of a log that is made
 IDLE_S_MIN: Final = 0.1  #: shorter, and a process that is merely slow would count as idle
 
+PORT_MAX: Final = 65_535
+METRICS_HOST: Final = "127.0.0.1"  #: for ``--metrics PORT``: whoever wants others to read it says so
+
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)")
+_ADDRESS: Final = re.compile(r"(?:(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253})):)?([0-9]{1,5})", re.ASCII)
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -29,17 +33,29 @@ class SettingsError(ValueError):
     """A setting that cannot be used. ``str()`` names it and the fix."""
 
 
+class Address(NamedTuple):
+    """Where a server listens; port 0: any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 class ServeSettings(Struct, frozen=True, kw_only=True):
     """How a ``serve`` process works."""
 
     policy: Path  #: a file, or a folder of ``<workspace>.toml``
     log_url: str = LOG_URL
+    topic_prefix: str = ""  #: before the names of all topics; on Kafka only
     workspace: str = "default"  #: whose policy a file is
     roles: tuple[Role, ...] = ROLES
     partitions: int | None = None  #: P; counts only when the log is made. None: ``PARTITIONS``
     workspace_partitions: int | None = None  #: W; counts only when the log is made
     until_idle_s: float | None = None  #: end after so long without work; None: only when told to
     look_ups_max: int = 64  #: on their way at a time
+    metrics: Address | None = None  #: where /livez, /readyz and /metrics are; None: nowhere
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant; ``SettingsError``."""
@@ -62,6 +78,14 @@ def parse_roles(text: str) -> tuple[Role, ...]:
         problem = f"{unknown[0]!r} is no role" if unknown else "no role is named"
         raise SettingsError(f"--roles: {problem}; give some of {','.join(ROLES)}")
     return tuple(role for role in ROLES if role in named)
+
+
+def parse_address(text: str, setting: str) -> Address:
+    """An address out of ``[HOST:]PORT``; raises ``SettingsError`` that names ``setting``."""
+    found = _ADDRESS.fullmatch(text.strip())
+    if found is None or int(found[3]) > PORT_MAX:
+        raise SettingsError(f"{setting}: write PORT or HOST:PORT, such as 9464 or 0.0.0.0:9464, not {text!r}")
+    return Address(found[1] or found[2] or METRICS_HOST, int(found[3]))
 
 
 def parse_duration_s(text: str, setting: str) -> float:

@@ -48,6 +48,7 @@ class Conversation(Struct, frozen=True, kw_only=True):
     attempt: int = 0  #: how often it asked
     asked_at_ms: int = 0
     deadline: Deadline | None = None
+    late_seq: int = 0  #: the record that asked for a look-up to be kept trying; 0: none waits for its answer
     heard_ms: int = 0  #: the last record that an input caused
     heard_seq: int = 0  #: what arms the deadline of a forgotten conversation
     forget_after_ms: int = 0
@@ -155,7 +156,7 @@ def _evolve_conversation(before: Conversation | None, record: LogRecord) -> Conv
     if "to" in data:
         changes["state"] = intern(data["to"])
         changes["deadline"] = None
-        _wait(changes, data, seq, record.at_ms)
+        _wait(changes, before, data, seq, record.at_ms)
     if told is not None and told["type"] not in OURS:
         changes["heard_ms"] = record.at_ms
         changes["heard_seq"] = seq
@@ -192,8 +193,10 @@ def _openings(before: Conversation | None, key: str | None) -> tuple[str, ...]:
     return earlier if key is None else (*earlier, key)[-OPENINGS_MAX:]
 
 
-def _wait(changes: dict[str, Any], data: dict[str, Any], seq: int, at_ms: int) -> None:
-    """The deadline that a move arms."""
+def _wait(changes: dict[str, Any], before: Conversation | None, data: dict[str, Any], seq: int, at_ms: int) -> None:
+    """What is waited for after a move, and until when."""
+    if before is not None and before.late_seq and (data["to"] != before.state or "late" in data):
+        changes["late_seq"] = 0
     question = data.get("reply")
     if question is not None and "expires_ms" in question:
         due_ms = question["expires_ms"]
@@ -202,7 +205,11 @@ def _wait(changes: dict[str, Any], data: dict[str, Any], seq: int, at_ms: int) -
         changes["attempt"] = question["attempt"]
         return
     asked = data.get("lookup")
-    if asked is not None:
+    if asked is None:
+        return
+    if asked.get("late"):
+        changes["late_seq"] = seq
+    else:
         due_ms = asked["deadline_ms"]
         changes["deadline"] = Deadline(kind="crm", due_ms=due_ms, length_ms=due_ms - at_ms, seq=seq)
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from routing.conditions import matches
 from routing.contact import Contact, Conversation, event_key
 from routing.decider import Decision, Policies
@@ -33,6 +35,7 @@ from routing.policy import Policy
 from routing.routes import request as route_request
 from routing.steps import (
     ROUTES,
+    ask_crm_late,
     escalated,
     find,
     ignored,
@@ -156,22 +159,21 @@ def _crm_answered(contact: Contact, event: Event, policies: Policies, now_ms: in
     }
     unknown = body.status == 404 and policy.crm.not_found == "regular"  # noqa: PLR2004 - HTTP's "not found"
     vip = not unknown and matches(policy.branch_vip, {**variables, **body.personal_variables})
-    to = next_state(policy, conversation, "crm_answered", Facts(vip=vip))
-    route = ROUTES[to]
-    adds = {
-        "from": conversation.state,
-        "to": to,
-        "vip": vip,
-        "request": route_request(
+    is_late = conversation.deadline is None
+    to = next_state(policy, conversation, "crm_late" if is_late else "crm_answered", Facts(vip=vip))
+    adds: dict[str, Any] = {"from": conversation.state, "to": to, "vip": vip}
+    if is_late:
+        adds["late"] = True
+    if vip or not is_late:  # a late answer that changes nothing is only recorded
+        adds["request"] = route_request(
             policy,
-            route,
-            "vip" if vip else "not-vip",
+            ROUTES[to],
+            "late-vip" if is_late else "vip" if vip else "not-vip",
             language=language,
             channel=conversation.channel,
             variables=variables,
             personal=body.personal_variables,
-        ),
-    }
+        )
     return transition("crm.resolved", contact, conversation, policy, adds)
 
 
@@ -179,15 +181,19 @@ def _crm_failed(contact: Contact, event: Event, policies: Policies, now_ms: int)
     body = event.body
     assert isinstance(body, CrmFailed)
     conversation = waiting_for(contact, event, body.lookup_id)
-    if conversation is None:
+    if conversation is None or conversation.deadline is None:  # one that was kept trying has failed once more
         return None
-    return _unresolved(contact, conversation, policies, body.reason)
+    return _unresolved(contact, conversation, policies, body.reason, now_ms)
 
 
-def _unresolved(contact: Contact, conversation: Conversation, policies: Policies, reason: str) -> Decision:
+def _unresolved(contact: Contact, conversation: Conversation, policies: Policies, reason: str, now_ms: int) -> Decision:
     policy = policies.pinned(str(conversation.policy))
     facts = Facts(failure_escalates=policy.crm.on_failure == "escalated")
-    return escalated(contact, conversation, policy, "crm.unresolved", "crm_failed", facts, "crm-failed", why=reason)
+    decision = escalated(contact, conversation, policy, "crm.unresolved", "crm_failed", facts, "crm-failed", why=reason)
+    if policy.crm.late_ms is None or contact.email is None:
+        return decision
+    asked = ask_crm_late(conversation.id, conversation.seq, policy.crm.late_ms, now_ms)
+    return replace(decision, data={**decision.data, "lookup": asked}, pii={**decision.pii, "email": contact.email})
 
 
 def _deadline(contact: Contact, event: Event, policies: Policies, now_ms: int) -> Decision | None:
@@ -205,7 +211,7 @@ def _deadline(contact: Contact, event: Event, policies: Policies, now_ms: int) -
     if deadline is None or (deadline.kind, deadline.seq) != (body.kind, body.seq):
         return None
     if deadline.kind == "crm":
-        return _unresolved(contact, conversation, policies, "deadline")
+        return _unresolved(contact, conversation, policies, "deadline", now_ms)
     policy = policies.pinned(str(conversation.policy))
     return escalated(
         contact, conversation, policy, "email.timed-out", "time_out", Facts(), "no-answer", tell_at_ms=now_ms

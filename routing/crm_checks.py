@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from routing.crm_networks import is_never_asked, parse_network
 from routing.jsonpath import parse_path
 from routing.policy import Crm
 from routing.policy_lines import dotted
 from routing.policy_reader import Document
 
-PLACEHOLDERS: Final = ("email", "contact_id", "conversation_id")  #: ``{email}`` ..., in URL and body
+PLACEHOLDERS: Final = ("email", "contact_id", "conversation_id")  #: ``{email}`` ..., in URL, headers and body
 RESERVED_VARIABLES: Final = ("crm_status", "email_source", "channel_type", "language")  #: the router sets them
 
 SECRET: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")  #: ``${NAME}``: filled in by the CRM consumer alone
@@ -40,12 +42,14 @@ def check(crm: Crm, document: Document) -> None:
     _check_headers(crm.headers, document)
     _check_body(crm, document)
     _check_times(crm, document)
+    _check_networks(crm, document)
     _check_variables(crm, document)
 
 
 def warnings(crm: Crm) -> Iterator[str]:
     """What is probably not meant, one sentence each."""
-    if not set(PLACEHOLDER.findall(crm.url + (crm.body or ""))) & set(PLACEHOLDERS):
+    templates = "".join((crm.url, *crm.headers.values(), crm.body or ""))
+    if not set(PLACEHOLDER.findall(templates)) & set(PLACEHOLDERS):
         yield f"crm.url: the look-up is the same for everybody; {_ADVICE}"
     url = urlsplit(crm.url)
     local = url.hostname in ("localhost", "::1") or str(url.hostname).startswith("127.")
@@ -81,6 +85,15 @@ def _check_url(url: str, document: Document) -> None:
         raise document.error(path, "the part from # on is never sent: leave it out, or write %23")
     if PLACEHOLDER.search(asked_host):
         raise document.error(path, "a placeholder cannot choose the host: use it in path or query")
+    if _is_never_asked(host):
+        raise document.error(path, "link-local, multicast and metadata addresses are never asked: name the CRM's host")
+
+
+def _is_never_asked(host: str) -> bool:
+    try:
+        return is_never_asked(ip_address(host))
+    except ValueError:  # a name: its address is judged when it is connected to
+        return False
 
 
 def _check_headers(headers: dict[str, str], document: Document) -> None:
@@ -98,14 +111,20 @@ def _check_headers(headers: dict[str, str], document: Document) -> None:
         _check_secrets(value, path, document)
         if folded.endswith(("authorization", "-key", "-token")) and not SECRET.search(value):
             raise document.error(path, 'a secret must not stand in the policy: write "${NAME}" and set NAME outside')
-        if any(placeholder in PLACEHOLDERS for placeholder in PLACEHOLDER.findall(value)):
-            raise document.error(path, "placeholders stand in url and body only")
+        _check_placeholders(value, path, document)
         seen.add(folded)
 
 
 def _check_secrets(text: str, path: tuple[str, ...], document: Document) -> None:
     if "${" in SECRET.sub("", text):
         raise document.error(path, "${ begins no ${NAME}: a name has letters, digits and _")
+
+
+def _check_placeholders(text: str, path: tuple[str, ...], document: Document) -> None:
+    for name in PLACEHOLDER.findall(text):
+        if name not in PLACEHOLDERS:
+            hint = "put spaces inside the braces if it is none"
+            raise document.error(path, f"there is no placeholder {{{name}}}: {_ADVICE}; {hint}")
 
 
 def _check_body(crm: Crm, document: Document) -> None:
@@ -115,10 +134,7 @@ def _check_body(crm: Crm, document: Document) -> None:
     if crm.method == "GET":
         raise document.error(path, 'a GET has no body: set crm.method = "POST", or leave the body out')
     _check_secrets(crm.body, path, document)
-    for name in PLACEHOLDER.findall(crm.body):
-        if name not in PLACEHOLDERS:
-            hint = "put spaces inside the braces if it is none"
-            raise document.error(path, f"there is no placeholder {{{name}}}: {_ADVICE}; {hint}")
+    _check_placeholders(crm.body, path, document)
     content_type = next((value for name, value in crm.headers.items() if name.casefold() == "content-type"), "json")
     if "json" not in content_type.casefold():
         return
@@ -131,12 +147,22 @@ def _check_body(crm: Crm, document: Document) -> None:
 
 def _check_times(crm: Crm, document: Document) -> None:
     """All attempts have to fit into the deadline, or the last ones would never be made."""
+    if crm.late_ms is not None and crm.on_failure != "regular":
+        raise document.error(("crm", "late"), 'who is escalated is not moved later: set on_failure = "regular"')
     if crm.timeout_ms * crm.attempts <= crm.deadline_ms:
         return
     key = next((key for key in ("deadline", "attempts", "timeout") if document.has(("crm", key))), "deadline")
     needed_s = crm.timeout_ms * crm.attempts // 1000
     problem = f'{crm.attempts} attempts of {crm.timeout_ms // 1000}s need a deadline of "{needed_s}s" at least'
     raise document.error(("crm", key), problem)
+
+
+def _check_networks(crm: Crm, document: Document) -> None:
+    for index, text in enumerate(crm.allow_networks):
+        try:
+            parse_network(text)
+        except ValueError as error:
+            raise document.error(("crm", "allow_networks", index), str(error)) from None
 
 
 def _check_variables(crm: Crm, document: Document) -> None:

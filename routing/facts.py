@@ -20,5 +20,5 @@ class Facts(Struct, frozen=True, kw_only=True, gc=False):
     first_escalated: bool = False  #: join: ... is ``escalated``
     address: bool = False  #: answer: it holds exactly one valid address
     stop_word: bool = False  #: answer: it is exactly a stop word
-    vip: bool = False  #: crm_answered: the policy's branch says VIP
+    vip: bool = False  #: crm_answered, crm_late: the policy's branch says VIP
     failure_escalates: bool = False  #: crm_failed: the policy's ``crm.on_failure`` is ``escalated``

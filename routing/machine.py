@@ -111,6 +111,7 @@ def conversation_machine(retries: int) -> MachineClass:
         "unreachable": escalated.from_(*asking),
         "crm_answered": fetching_crm.to(routed_vip, cond=vip) | fetching_crm.to(routed_regular),
         "crm_failed": fetching_crm.to(escalated, cond=failure_escalates) | fetching_crm.to(routed_regular),
+        "crm_late": routed_regular.to(routed_vip, cond=vip) | routed_regular.to(routed_regular),
         "take": escalated.from_(opened, *asking, fetching_crm) | _stay(routed),
         "close": closed.from_(*live),
         "forget": closed.from_(*live),

@@ -70,6 +70,13 @@ class CrmVariable(Struct, frozen=True, kw_only=True):
     personal: bool
 
 
+class CrmRate(Struct, frozen=True, kw_only=True):
+    """``crm.rate``: what one host is asked at most, by one process."""
+
+    per_second: int | None = None  #: requests begun in any second; None: as many as ``concurrency`` lets through
+    concurrency: int = 100  #: requests on their way at a time
+
+
 class Crm(Struct, frozen=True, kw_only=True):
     """``[crm]``: the look-up. ``${NAME}`` in headers and body stays as written, only the CRM consumer fills it in."""
 
@@ -83,6 +90,11 @@ class Crm(Struct, frozen=True, kw_only=True):
     on_failure: Literal["regular", "escalated"]
     not_found: Literal["regular", "failed"]
     variables: dict[str, CrmVariable]
+    repeat: Literal["safe", "always"] = "safe"  #: whether a POST or PATCH that may have been worked on is sent again
+    rate: CrmRate = CrmRate()
+    cache_ms: int | None = None  #: how long an answer, "no such contact" included, serves again; None: never
+    late_ms: int | None = None  #: how long a failed look-up is kept trying; None: not at all
+    allow_networks: tuple[str, ...] = ()  #: addresses that are not public and may be asked all the same
 
 
 class Condition(Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from routing.policy import (
     Branch,
     Condition,
     Crm,
+    CrmRate,
     CrmVariable,
     EmailRules,
     Messages,
@@ -38,6 +39,8 @@ AGENTS_MAX: Final = 10_000
 VARIABLES_MAX: Final = 10
 CONDITIONS_MAX: Final = 10
 HEADERS_MAX: Final = 10
+RATE_MAX: Final = 10_000  #: requests in a second, or at a time
+NETWORK_CHARS_MAX: Final = 50
 LANGUAGES_MAX: Final = 50
 NUMBER_MAX: Final = 2**53  #: beyond, JSON readers disagree on whole numbers
 
@@ -172,8 +175,9 @@ def _retry(table: Table, default: tuple[str, ...]) -> tuple[str, ...]:
 def _crm(top: Table) -> Crm:
     known = (
         "method", "url", "headers", "body", "timeout", "attempts", "deadline", "on_failure", "not_found", "variables",
+        "repeat", "rate", "cache", "late", "allow_networks",
     )  # fmt: skip
-    table = top.table("crm", known=known, reserved=("late", "cache", "allow_networks", "rate"))
+    table = top.table("crm", known=known)
     return Crm(
         method=table.choice("method", "GET", ("GET", "POST", "PUT", "PATCH")),
         url=table.text("url", REQUIRED, chars_max=URL_CHARS_MAX),
@@ -185,6 +189,19 @@ def _crm(top: Table) -> Crm:
         on_failure=table.choice("on_failure", "regular", ("regular", "escalated")),
         not_found=table.choice("not_found", "regular", ("regular", "failed")),
         variables=_variables(table),
+        repeat=table.choice("repeat", "safe", ("safe", "always")),
+        rate=_rate(table),
+        cache_ms=table.duration_ms("cache", None, low="1s", high="7d"),
+        late_ms=table.duration_ms("late", None, low="1s", high="7d"),
+        allow_networks=table.texts("allow_networks", (), chars_max=NETWORK_CHARS_MAX),
+    )
+
+
+def _rate(crm: Table) -> CrmRate:
+    table = crm.table("rate", known=("per_second", "concurrency"))
+    return CrmRate(
+        per_second=table.whole("per_second", None, low=1, high=RATE_MAX),
+        concurrency=table.whole("concurrency", 100, low=1, high=RATE_MAX),
     )
 
 

@@ -37,11 +37,13 @@ def find(contact: Contact, event: Event) -> Conversation | None:
 
 
 def waiting_for(contact: Contact, event: Event, lookup_id: str) -> Conversation | None:
-    """The conversation that waits for this look-up, if any does."""
+    """The conversation that waits for this look-up, or would still like to know its late answer, if any does."""
     conversation = contact.conversations.get(str(event.conversation))
-    if conversation is None or conversation.deadline is None or conversation.deadline.kind != "crm":
+    if conversation is None:
         return None
-    return conversation if lookup_id == f"{conversation.id}/{conversation.deadline.seq}" else None
+    deadline = conversation.deadline
+    seq = deadline.seq if deadline is not None and deadline.kind == "crm" else conversation.late_seq
+    return conversation if seq and lookup_id == f"{conversation.id}/{seq}" else None
 
 
 def why_not_open(conversation: Conversation | None) -> str:
@@ -64,6 +66,11 @@ def last_seq(conversation: Conversation | None) -> int:
 def ask_crm(conversation_id: str, seq: int, policy: Policy, now_ms: int) -> dict[str, Any]:
     """The look-up that the next record asks for; its id names that record."""
     return {"id": f"{conversation_id}/{seq + 1}", "deadline_ms": now_ms + policy.crm.deadline_ms}
+
+
+def ask_crm_late(conversation_id: str, seq: int, late_ms: int, now_ms: int) -> dict[str, Any]:
+    """A look-up that failed, to be kept trying while the conversation goes on without its answer."""
+    return {"id": f"{conversation_id}/{seq + 1}", "deadline_ms": now_ms + late_ms, "late": True}
 
 
 def compose(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from hashlib import sha256
 from types import TracebackType
 from typing import Any, Self
 
-from consumers.crm_client import LookUp
+from consumers.crm.outcomes import LookUp
 from routing.policy import AgentsRules, Branch, Crm, CrmVariable, EmailRules, Policy, Route, Routes, Trigger, Workflow
 
 NOW_MS = 1_700_000_000_000
@@ -35,10 +37,11 @@ def make_crm(url: str, **changes: Any) -> Crm:
     return Crm(**{**values, **changes})
 
 
-def make_policy(url: str, *, version: str = "sha256:0123456789abcdef", **changes: Any) -> Policy:
+def make_policy(url: str, **changes: Any) -> Policy:
     """A policy of which only ``[crm]`` matters."""
+    crm = make_crm(url, **changes)
     return Policy(
-        version=version,
+        version=f"sha256:{sha256(repr(crm).encode()).hexdigest()[:16]}",
         text="",
         workflow=Workflow(name="test", languages=("en",), forget_after_ms=1),
         trigger=Trigger(opened_by=("contact",), once_per_contact=False, one_open_per_contact=True),
@@ -50,7 +53,7 @@ def make_policy(url: str, *, version: str = "sha256:0123456789abcdef", **changes
             skip_channels=frozenset(),
             messages={},
         ),
-        crm=make_crm(url, **changes),
+        crm=crm,
         branch_vip=Branch(match="all", conditions=()),
         routes=Routes(vip=Route(workspace=True), regular=Route(workspace=True), escalated=Route(workspace=True)),
         agents=AgentsRules(max_open=20, agents={}),
@@ -117,6 +120,38 @@ def drip(start: bytes) -> Behaviour:
     return behave
 
 
+class Late:
+    """When a server says what nobody asked for: at ``go``; ``sent`` is set when it has."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.sent = asyncio.Event()
+
+    async def arrive(self) -> None:
+        """Let it be said and come as far as it can: loopback delivers when it is sent."""
+        self.go.set()
+        await self.sent.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+def keep_saying(*answers: bytes, after: bytes = b"", late: Late | None = None) -> Behaviour:
+    """Answer one request after the other on the same connection; ``after`` is sent unasked when ``late`` says so."""
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in answers:
+            writer.write(answer)
+            await writer.drain()
+            if late is not None:
+                await late.go.wait()
+                writer.write(after)
+                await writer.drain()
+                late.sent.set()
+            await reader.readuntil(b"\r\n\r\n")
+
+    return behave
+
+
 def reset_after(start: bytes) -> Behaviour:
     """Send ``start``, then break the connection."""
 
@@ -131,14 +166,17 @@ def reset_after(start: bytes) -> Behaviour:
 class Misbehaving:
     """A server on loopback. Each connection gets the next behaviour, the last one repeats; requests are kept."""
 
-    def __init__(self, *behaviours: Behaviour) -> None:
+    def __init__(self, *behaviours: Behaviour, tls: ssl.SSLContext | None = None) -> None:
         self._behaviours = list(behaviours)
+        self._tls = tls
+        self.connections = 0
         self.requests: list[bytes] = []
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
         self._tasks: set[asyncio.Task[None]] = set()
         return self
 
@@ -155,6 +193,7 @@ class Misbehaving:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 self.requests.append(await self._request(reader))

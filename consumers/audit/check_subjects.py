@@ -24,7 +24,7 @@ _EVENTS: Final[dict[str, frozenset[str]]] = {
     "email.accepted": frozenset({"answer", "email_known"}),
     "email.timed-out": frozenset({"time_out"}),
     "email.unreachable": frozenset({"unreachable"}),
-    "crm.resolved": frozenset({"crm_answered"}),
+    "crm.resolved": frozenset({"crm_answered", "crm_late"}),
     "crm.unresolved": frozenset({"crm_failed"}),
 }
 _BEFORE: Final[

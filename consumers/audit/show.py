@@ -228,7 +228,8 @@ def _router_words(found: Seen) -> tuple[str, str | None]:
         given = data.get("email_source") == "answer"
         return ("The contact gave an e-mail address" if given else "The e-mail address became known another way"), None
     if kind == "crm.resolved":
-        return f"The CRM answered: {'a VIP' if data.get('vip') else 'no VIP'}", reason_words(
+        when = "The CRM answered after all" if data.get("late") else "The CRM answered"
+        return f"{when}: {'a VIP' if data.get('vip') else 'no VIP'}", reason_words(
             "vip" if data.get("vip") else "not-vip"
         )
     if kind == "conversation.taken":

@@ -42,6 +42,7 @@ REASONS: Final[Mapping[str, str]] = {
     "vip": "the policy's VIP conditions hold",
     "not-vip": "the policy's VIP conditions do not hold",
     "crm-failed": "the CRM gave no answer",
+    "late-vip": "the CRM's answer came late: the policy's VIP conditions hold",
     "invalid-answers": "no answer held a usable e-mail address, after the last question too",
     "no-answer": "the contact did not answer in time",
     "asked": "the contact asked for a person (a stop word)",

@@ -22,29 +22,11 @@ from consumers.publisher import publish_all
 from consumers.serve import serve
 from consumers.settings import ServeSettings
 from events.log import Log, TopicPartition
-from events.open_log import OwnedLog
 from events.records import POLICY_RECORDED, parse
 from events.topics import CONVERSATION_EVENTS, ROUTING_LOG
 from routing.policy_file import parse_policy
 
 FIRST_RECORDS: Final = 20  #: of a partition: its first policy stands among them, before the first conversation
-
-
-class _HeldError(Exception):
-    """Somebody else owns the role."""
-
-
-async def is_served(log: OwnedLog) -> bool:
-    """Whether a process works on this log as its router."""
-
-    def waiting() -> None:
-        raise _HeldError
-
-    try:
-        async with log.lock("router", waiting=waiting):
-            return False
-    except _HeldError:
-        return True
 
 
 async def is_ours(log: Log, examples: Examples) -> bool:
@@ -64,7 +46,13 @@ async def is_ours(log: Log, examples: Examples) -> bool:
 
 @asynccontextmanager
 async def serving_here(
-    log: Log, url: str, examples: Examples, policy: Path | None, *, tell: Callable[[str], None]
+    log: Log,
+    url: str,
+    examples: Examples,
+    policy: Path | None,
+    *,
+    topic_prefix: str = "",
+    tell: Callable[[str], None],
 ) -> AsyncIterator[asyncio.Task[object]]:
     """Run all roles in this process; gives the task that does, which ends with what stopped it.
 
@@ -83,7 +71,7 @@ async def serving_here(
                 tell(sentence)
 
         working: asyncio.Task[object] = asyncio.create_task(
-            serve(ServeSettings(policy=stand_in.file, log_url=url), stop, tell=heard)
+            serve(ServeSettings(policy=stand_in.file, log_url=url, topic_prefix=topic_prefix), stop, tell=heard)
         )
         try:
             await _first(working, asyncio.create_task(is_ready.wait()))

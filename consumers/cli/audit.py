@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumers.cli.errors import BAD_NEWS, CommandError
-from consumers.cli.options import DEFAULT_LOG, JsonOption, LogOption, WorkspaceOption
+from consumers.cli.options import DEFAULT_LOG, JsonOption, LogOption, TopicPrefixOption, WorkspaceOption
 from consumers.cli.output import (
     duration_text,
     flush,
@@ -57,40 +57,55 @@ def show_command(
     ] = False,
     as_json: JsonOption = False,
     log: LogOption = DEFAULT_LOG,
+    topic_prefix: TopicPrefixOption = "",
 ) -> None:
     """Tell a conversation's history: when, what, why, which policy, who could have had it, who got it.
 
     --json prints its records of both logs in order, one CloudEvent a line, exactly as they are stored: personal data
     included.
     """
-    asyncio.run(_show(log, conversation, workspace=workspace, contact=contact, personal=personal, as_json=as_json))
+    asyncio.run(
+        _show(
+            log,
+            topic_prefix,
+            conversation,
+            workspace=workspace,
+            contact=contact,
+            personal=personal,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command("replay")
-def replay_command(*, log: LogOption = DEFAULT_LOG, as_json: JsonOption = False) -> None:
+def replay_command(
+    *, log: LogOption = DEFAULT_LOG, topic_prefix: TopicPrefixOption = "", as_json: JsonOption = False
+) -> None:
     """Decide every recorded input again and compare byte by byte; exit 1 at the first difference.
 
     It uses this program's deciders and the policies that the log has recorded.
     """
     from consumers.audit.replay import replay  # noqa: PLC0415  # keeps --help quick
 
-    _run(log, replay, "replaying", "Every record comes out again, byte by byte.", as_json=as_json)
+    _run(log, topic_prefix, replay, "replaying", "Every record comes out again, byte by byte.", as_json=as_json)
 
 
 @app.command("verify")
-def verify_command(*, log: LogOption = DEFAULT_LOG, as_json: JsonOption = False) -> None:
+def verify_command(
+    *, log: LogOption = DEFAULT_LOG, topic_prefix: TopicPrefixOption = "", as_json: JsonOption = False
+) -> None:
     """Check a whole log: hashes, order, ids, transitions, owners, loads, policies, outputs; exit 1 on a break."""
     from consumers.audit.verify import verify  # noqa: PLC0415  # keeps --help quick
 
-    _run(log, verify, "verifying", "Nothing is broken.", as_json=as_json)
+    _run(log, topic_prefix, verify, "verifying", "Nothing is broken.", as_json=as_json)
 
 
 # --- replay and verify ---
 
 
-def _run(url: str, audit_of: Audit, doing: str, good_news: str, *, as_json: bool) -> None:
+def _run(url: str, topic_prefix: str, audit_of: Audit, doing: str, good_news: str, *, as_json: bool) -> None:
     begun_s = time.monotonic()
-    report = asyncio.run(_audited(url, audit_of, doing))
+    report = asyncio.run(_audited(url, topic_prefix, audit_of, doing))
     if as_json:
         write_json(report.as_json())
     else:
@@ -100,10 +115,10 @@ def _run(url: str, audit_of: Audit, doing: str, good_news: str, *, as_json: bool
         raise typer.Exit(code=BAD_NEWS)
 
 
-async def _audited(url: str, audit_of: Audit, doing: str) -> Report:
+async def _audited(url: str, topic_prefix: str, audit_of: Audit, doing: str) -> Report:
     from consumers.opening import opened  # noqa: PLC0415  # keeps --help quick
 
-    async with opened(url, read_only=True) as log:
+    async with opened(url, read_only=True, topic_prefix=topic_prefix) as log:
         with progress_bar(doing, None) as progress:
 
             def on_progress(done: int, total: int) -> None:
@@ -138,13 +153,20 @@ def _print_report(report: Report, took_s: float, good_news: str) -> None:
 
 
 async def _show(
-    url: str, conversation: str, *, workspace: str, contact: str | None, personal: bool, as_json: bool
+    url: str,
+    topic_prefix: str,
+    conversation: str,
+    *,
+    workspace: str,
+    contact: str | None,
+    personal: bool,
+    as_json: bool,
 ) -> None:
     from consumers.audit.finding import NotFoundError, SeveralContactsError, find  # noqa: PLC0415  # keeps --help quick
     from consumers.audit.report import BrokenError  # noqa: PLC0415  # keeps --help quick
     from consumers.opening import opened  # noqa: PLC0415  # keeps --help quick
 
-    async with opened(url, read_only=True) as log:
+    async with opened(url, read_only=True, topic_prefix=topic_prefix) as log:
         try:
             with progress_bar("searching", None) as progress:
 

@@ -12,7 +12,7 @@ import typer
 
 from consumers.cli.demo import ExamplesOption
 from consumers.cli.errors import BAD_NEWS, UNREACHABLE, CommandError
-from consumers.cli.options import DEFAULT_LOG, LogOption
+from consumers.cli.options import DEFAULT_LOG, LogOption, TopicPrefixOption
 from consumers.cli.output import log_to_stderr, notice
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def chat_command(
         ),
     ] = None,
     log: LogOption = DEFAULT_LOG,
+    topic_prefix: TopicPrefixOption = "",
     examples: ExamplesOption = None,
 ) -> None:
     """Play a contact in the terminal: write, and see the bot's messages, the state and the assignment as they come.
@@ -67,7 +68,7 @@ def chat_command(
     id_ = f"chat-{uuid.uuid4().hex[:8]}"
     person = Person(id=id_, language=language, channel=channel, name=name, email=email)
     try:
-        asyncio.run(_chat(person, log, policy=policy, serve=serve, examples=examples))
+        asyncio.run(_chat(person, log, topic_prefix, policy=policy, serve=serve, examples=examples))
     except ExamplesError as error:
         raise CommandError(str(error)) from None
     except ChildError as error:
@@ -76,7 +77,9 @@ def chat_command(
         raise CommandError(str(error), code=BAD_NEWS) from None
 
 
-async def _chat(person: Person, url: str, *, policy: Path | None, serve: bool | None, examples: Path | None) -> None:
+async def _chat(
+    person: Person, url: str, topic_prefix: str, *, policy: Path | None, serve: bool | None, examples: Path | None
+) -> None:
     from consumers.chat.contact import ContactEvents  # noqa: PLC0415  # keeps --help quick
     from consumers.chat.session import Session  # noqa: PLC0415  # keeps --help quick
     from consumers.cli.chat_output import say  # noqa: PLC0415  # keeps --help quick
@@ -86,8 +89,8 @@ async def _chat(person: Person, url: str, *, policy: Path | None, serve: bool | 
     stop = asyncio.Event()
     with stopping_on_signals(stop):
         async with AsyncExitStack() as stack:
-            log = await stack.enter_async_context(opened_or_made(url))
-            working = await _working(stack, log, url, policy=policy, serve=serve, examples=examples)
+            log = await stack.enter_async_context(opened_or_made(url, topic_prefix=topic_prefix))
+            working = await _working(stack, log, url, topic_prefix, policy=policy, serve=serve, examples=examples)
             contact = ContactEvents(person, partitions=(await counts_of(log)).contacts)
             notice(
                 f"You are the contact {person.id} in {contact.conversation}: write! /help says what else you can do."
@@ -96,13 +99,20 @@ async def _chat(person: Person, url: str, *, policy: Path | None, serve: bool | 
 
 
 async def _working(
-    stack: AsyncExitStack, log: OwnedLog, url: str, *, policy: Path | None, serve: bool | None, examples: Path | None
+    stack: AsyncExitStack,
+    log: OwnedLog,
+    url: str,
+    topic_prefix: str,
+    *,
+    policy: Path | None,
+    serve: bool | None,
+    examples: Path | None,
 ) -> asyncio.Task[Any] | None:
     """The roles in this process, if they are to run here."""
     from consumers.chat import roles  # noqa: PLC0415  # keeps --help quick
     from consumers.demo.examples import find_folder, load  # noqa: PLC0415  # keeps --help quick
 
-    if await roles.is_served(log):
+    if await log.is_owned("router"):
         if serve or policy is not None:
             raise CommandError("--serve, --policy: a serve works on this log already; leave them out to chat with it")
         notice("A serve works on this log: chatting with it.")
@@ -119,7 +129,9 @@ async def _working(
     notice("No serve works on this log: the roles run in here, with the example CRM.")
     if policy is None:
         notice(_known_addresses(found.folder))
-    return await stack.enter_async_context(roles.serving_here(log, url, found, policy, tell=notice))
+    return await stack.enter_async_context(
+        roles.serving_here(log, url, found, policy, topic_prefix=topic_prefix, tell=notice)
+    )
 
 
 def _known_addresses(folder: Path) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consumers.cli.options import DEFAULT_LOG, JsonOption, LogOption
+from consumers.cli.options import DEFAULT_LOG, JsonOption, LogOption, TopicPrefixOption
 from consumers.cli.output import flush, time_text, visible, write_bytes
 
 if TYPE_CHECKING:
@@ -28,20 +28,21 @@ def list_command(
     count: Annotated[int | None, typer.Option("-n", envvar="VIP_ROUTER_N", min=1, help="Only the last so many")] = None,
     as_json: JsonOption = False,
     log: LogOption = DEFAULT_LOG,
+    topic_prefix: TopicPrefixOption = "",
 ) -> None:
     """List the dead letters, oldest first: when, why, where the record lies, how it begins, how to look at it.
 
     --json prints each as it is stored: a CloudEvent with the original key, value and headers in base64.
     """
-    asyncio.run(_list(log, count=count, as_json=as_json))
+    asyncio.run(_list(log, topic_prefix, count=count, as_json=as_json))
 
 
-async def _list(url: str, *, count: int | None, as_json: bool) -> None:
+async def _list(url: str, topic_prefix: str, *, count: int | None, as_json: bool) -> None:
     from consumers import tailing  # noqa: PLC0415  # keeps --help quick
     from consumers.opening import opened  # noqa: PLC0415  # keeps --help quick
     from events.topics import DEAD_LETTERS  # noqa: PLC0415  # keeps --help quick
 
-    async with opened(url, read_only=True) as log:
+    async with opened(url, read_only=True, topic_prefix=topic_prefix) as log:
         ends = await tailing.ends_of(log, await tailing.places_of(log, DEAD_LETTERS, None))
         shown = 0
         if count is not None:

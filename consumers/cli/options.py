@@ -15,6 +15,15 @@ LogOption = Annotated[
         "--log", envvar="VIP_ROUTER_LOG", metavar="URL", help="The log: sqlite:///FILE or kafka://HOST:9092[,HOST:9092]"
     ),
 ]
+TopicPrefixOption = Annotated[
+    str,
+    typer.Option(
+        "--topic-prefix",
+        envvar="VIP_ROUTER_TOPIC_PREFIX",
+        metavar="PREFIX",
+        help="Stands before the names of all topics; on Kafka only",
+    ),
+]
 WorkspaceOption = Annotated[
     str, typer.Option("--workspace", envvar="VIP_ROUTER_WORKSPACE", metavar="NAME", help="The workspace")
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from consumers.cli.errors import BAD_NEWS, CommandError, as_unusable
-from consumers.cli.options import DEFAULT_LOG, JsonOption, LogLevelOption, LogOption, VerboseOption
+from consumers.cli.options import DEFAULT_LOG, JsonOption, LogLevelOption, LogOption, TopicPrefixOption, VerboseOption
 from consumers.cli.output import log_to_stderr, notice, progress_bar, show_later, write_json
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def publish_command(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines, one CloudEvent a line; - reads stdin")],
     *,
     log: LogOption = DEFAULT_LOG,
+    topic_prefix: TopicPrefixOption = "",
     skip_bad: Annotated[
         bool,
         typer.Option("--skip-bad", envvar="VIP_ROUTER_SKIP_BAD", help="Publish the rest if some lines are no events"),
@@ -40,11 +41,18 @@ def publish_command(
         with as_unusable(file):
             source = sys.stdin.buffer if file == "-" else files.enter_context(open(file, "rb"))  # noqa: PTH123
         asyncio.run(
-            _publish("standard input" if file == "-" else file, source, log, skip_bad=skip_bad, as_json=as_json)
+            _publish(
+                "standard input" if file == "-" else file,
+                source,
+                log,
+                topic_prefix,
+                skip_bad=skip_bad,
+                as_json=as_json,
+            )
         )
 
 
-async def _publish(name: str, source: BinaryIO, url: str, *, skip_bad: bool, as_json: bool) -> None:
+async def _publish(name: str, source: BinaryIO, url: str, topic_prefix: str, *, skip_bad: bool, as_json: bool) -> None:
     from consumers import publishing  # noqa: PLC0415  # keeps --help quick
     from consumers.opening import counts_of, opened_or_made  # noqa: PLC0415  # keeps --help quick
     from consumers.signals import stopping_on_signals  # noqa: PLC0415  # keeps --help quick
@@ -54,7 +62,7 @@ async def _publish(name: str, source: BinaryIO, url: str, *, skip_bad: bool, as_
         stream = publishing.rewindable(source)
     acknowledged: Counter[str] = Counter()
     stop = asyncio.Event()
-    async with opened_or_made(url) as log:
+    async with opened_or_made(url, topic_prefix=topic_prefix) as log:
         with progress_bar("checking", None) as progress:
 
             def advance(count: int) -> None:

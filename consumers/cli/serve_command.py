@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consumers.cli.options import DEFAULT_LOG, LogLevelOption, LogOption, VerboseOption
+from consumers.cli.options import DEFAULT_LOG, LogLevelOption, LogOption, TopicPrefixOption, VerboseOption
 from consumers.cli.output import log_to_stderr, notice
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def serve_command(
     ],
     *,
     log: LogOption = DEFAULT_LOG,
+    topic_prefix: TopicPrefixOption = "",
     roles: Annotated[
         str, typer.Option("--roles", envvar="VIP_ROUTER_ROLES", help="What this process does, with commas between")
     ] = "router,crm,assigner",
@@ -65,6 +66,15 @@ def serve_command(
     look_ups: Annotated[
         int, typer.Option("--look-ups", envvar="VIP_ROUTER_LOOK_UPS", help="CRM look-ups on their way at a time")
     ] = 64,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            envvar="VIP_ROUTER_METRICS",
+            metavar="[HOST:]PORT",
+            help="Serve /livez, /readyz and Prometheus /metrics there (HOST: 127.0.0.1 unless said); 0: any free port",
+        ),
+    ] = None,
     log_level: LogLevelOption = "warning",
     verbose: VerboseOption = False,
 ) -> None:
@@ -75,17 +85,24 @@ def serve_command(
     from files in VIP_ROUTER_SECRETS_DIR.
     """
     log_to_stderr(log_level, verbose=verbose)
-    from consumers.settings import ServeSettings, parse_duration_s, parse_roles  # noqa: PLC0415  # keeps --help quick
+    from consumers.settings import (  # noqa: PLC0415  # keeps --help quick
+        ServeSettings,
+        parse_address,
+        parse_duration_s,
+        parse_roles,
+    )
 
     settings = ServeSettings(
         policy=policy,
         log_url=log,
+        topic_prefix=topic_prefix,
         workspace=workspace,
         roles=parse_roles(roles),
         partitions=partitions,
         workspace_partitions=workspace_partitions,
         until_idle_s=None if until_idle is None else parse_duration_s(until_idle, "--until-idle"),
         look_ups_max=look_ups,
+        metrics=None if metrics is None else parse_address(metrics, "--metrics"),
     )
     served = asyncio.run(_serve(settings))
     notice(f"stopped: {served.inputs:,} inputs read, {served.records:,} records written")

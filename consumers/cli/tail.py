@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumers.cli.errors import CommandError
-from consumers.cli.options import DEFAULT_LOG, JsonOption, LogOption
+from consumers.cli.options import DEFAULT_LOG, JsonOption, LogOption, TopicPrefixOption
 from consumers.cli.output import flush, notice, out, write_bytes
 
 if TYPE_CHECKING:
@@ -42,17 +42,28 @@ def tail_command(
     ] = None,
     as_json: JsonOption = False,
     log: LogOption = DEFAULT_LOG,
+    topic_prefix: TopicPrefixOption = "",
 ) -> None:
     """Print a topic from the beginning to the end, all partitions merged by time, and exit.
 
     --json prints one CloudEvent a line, exactly as it is stored; what holds no event is left out, and counted on
     stderr.
     """
-    asyncio.run(_tail(log, topic, start=start, follow=follow, count=count, partition=partition, as_json=as_json))
+    asyncio.run(
+        _tail(log, topic_prefix, topic, start=start, follow=follow, count=count, partition=partition, as_json=as_json)
+    )
 
 
 async def _tail(
-    url: str, topic: str, *, start: str, follow: bool, count: int | None, partition: int | None, as_json: bool
+    url: str,
+    topic_prefix: str,
+    topic: str,
+    *,
+    start: str,
+    follow: bool,
+    count: int | None,
+    partition: int | None,
+    as_json: bool,
 ) -> None:
     from consumers import tailing  # noqa: PLC0415  # keeps --help quick
     from consumers.opening import opened  # noqa: PLC0415  # keeps --help quick
@@ -60,7 +71,7 @@ async def _tail(
 
     stop = asyncio.Event()
     with stopping_on_signals(stop):
-        async with opened(url, read_only=True) as log:
+        async with opened(url, read_only=True, topic_prefix=topic_prefix) as log:
             places = await _places(log, topic, partition)
             ends = await tailing.ends_of(log, places)
             printer = Printer(as_json=as_json)

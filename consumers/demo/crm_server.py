@@ -1,7 +1,8 @@
 """A small CRM as a real HTTP server in a process of its own, for the demo and the tests.
 
 ``python -m consumers.demo.crm_server --data FILE --port 0`` prints its URL as the first line on stdout and serves
-``GET /v1/contacts?email=...`` on the loopback interface, to whoever brings ``Authorization: Bearer demo-token``.
+``GET /v1/contacts?email=...`` to whoever brings ``Authorization: Bearer demo-token``: on the loopback interface, unless
+``--host`` says otherwise (a container listens on ``0.0.0.0``: what reaches it is the container network's business).
 FILE is a JSON object: an address, and what the CRM knows of it. An address may also tell the server how to behave:
 ``"__delay_s": 30`` answers late, ``"__status": 500`` with that status, and ``"__times": 2`` does so twice only.
 
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+LOOPBACK: Final = "127.0.0.1"
 TOKEN: Final = "demo-token"  # noqa: S105  # it is no secret: it guards invented data
 CONTACTS_PATH: Final = "/v1/contacts"
 IDLE_S: Final = 30.0  #: a connection without a request ends after this long
@@ -41,8 +43,8 @@ class CrmServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = WAITING_MAX
 
-    def __init__(self, contacts: dict[str, dict[str, Any]], *, port: int) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, contacts: dict[str, dict[str, Any]], *, port: int, host: str = LOOPBACK) -> None:
+        super().__init__((host, port), _Handler)
         self.contacts = {address.casefold(): contact for address, contact in contacts.items()}
         self.stopping = threading.Event()
         self._misbehaved: Counter[str] = Counter()
@@ -51,7 +53,8 @@ class CrmServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Where it listens, without a path."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        host, port = self.server_address[:2]
+        return f"http://{str(host)}:{port}"
 
     def answer(self, address: str) -> tuple[int, dict[str, Any]]:
         """Status and body for an address; waits if the data says so."""
@@ -147,9 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="crm_server", description="A small CRM for trying vip-router out.")
     parser.add_argument("--data", type=Path, required=True, help="JSON file of the contacts")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--host", default=LOOPBACK, help="IPv4 address to listen on (default %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        server = CrmServer(load_contacts(options.data), port=options.port)
+        server = CrmServer(load_contacts(options.data), port=options.port, host=options.host)
     except (ValueError, OSError, OverflowError) as error:
         sys.stderr.write(f"crm_server: {error}\n")
         return 2

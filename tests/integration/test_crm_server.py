@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from consumers.crm_client import Answered, CrmClient, Failed
+from consumers.crm.client import CrmClient
+from consumers.crm.outcomes import Answered, Failed
 from consumers.demo.crm_server import TOKEN, load_contacts
 from consumers.secrets import Secrets
 from routing.policy import Policy

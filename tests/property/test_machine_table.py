@@ -22,6 +22,7 @@ READS = {
     "join": ("first_vip", "first_regular", "first_escalated"),
     "answer": ("address", "stop_word"),
     "crm_answered": ("vip",),
+    "crm_late": ("vip",),
     "crm_failed": ("failure_escalates",),
 }
 

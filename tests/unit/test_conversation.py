@@ -3,6 +3,7 @@
 import pytest
 
 from routing.errors import InputRefusedError
+from routing.inputs import CrmFailed
 from tests.stories import MINUTE_MS, Story, kinds, policy, then
 
 ASK_TWICE = ("retries = 3", "retries = 1")
@@ -245,6 +246,63 @@ def test_the_agent_may_come_from_a_variable():
     assert record.data["request"]["target"]["agent"] == "bob"
     record = then(looking_up(policy=managed).crm(customer_type="VIP"), "crm.resolved")
     assert record.data["request"]["target"]["team"] == "vip-desk"
+
+
+# --- late answers ---
+
+
+def unresolved(late="30m", **fields):
+    """A conversation that went on as regular because the CRM failed; the look-up is kept trying."""
+    trying = policy(('on_failure = "regular"', f'on_failure = "regular"\nlate = "{late}"'))
+    story = looking_up(policy=trying, **fields)
+    record = then(story.crm_failed(), "crm.unresolved", to="routed-regular")
+    return story, record
+
+
+def test_a_look_up_that_failed_is_kept_trying_where_the_policy_says_so():
+    story, record = unresolved()
+    assert record.data["lookup"]["late"] is True
+    assert record.data["lookup"]["id"] == "v1/2"
+    assert record.data["lookup"]["deadline_ms"] == record.at_ms + 30 * MINUTE_MS
+    assert record.data["pii"]["email"] == "ann@example.com"
+    assert story.state.next_due_ms() > record.at_ms + 30 * MINUTE_MS, "nobody waits for it"
+    assert "lookup" not in then(looking_up().crm_failed(), "crm.unresolved").data
+
+
+def test_a_late_answer_moves_a_vip_to_the_vip_route():
+    story, _ = unresolved()
+    record = then(story.crm("v1/2", customer_type="VIP"), "crm.resolved", from_="routed-regular", to="routed-vip")
+    assert record.data["late"] is True
+    [request] = story.outputs(record)
+    assert (request["data"]["route"], request["data"]["route_reason"]) == ("vip", "late-vip")
+    assert story.crm("v1/2", customer_type="VIP") == [], "the first late answer counts"
+
+
+def test_a_late_answer_that_changes_nothing_is_recorded_and_asks_for_nobody():
+    story, _ = unresolved()
+    record = then(story.crm("v1/2", customer_type="standard"), "crm.resolved", to="routed-regular", vip=False)
+    assert story.outputs(record) == []
+    assert story.crm("v1/2", customer_type="VIP") == []
+
+
+def test_a_late_failure_changes_nothing():
+    story, _ = unresolved()
+    assert story.put("v1", CrmFailed(lookup_id="v1/2", reason="deadline", attempts=9)) == []
+    then(story.crm("v1/2", customer_type="VIP"), "crm.resolved", to="routed-vip")
+
+
+def test_a_late_answer_counts_also_when_somebody_has_taken_the_conversation():
+    story, _ = unresolved()
+    then(story.taken("ben"), "conversation.taken", to="routed-regular")
+    then(story.crm("v1/2", customer_type="VIP"), "crm.resolved", to="routed-vip")
+
+
+def test_a_late_answer_comes_too_late_for_a_conversation_that_has_ended():
+    story, _ = unresolved()
+    story.closed()
+    assert story.crm("v1/2", customer_type="VIP") == []
+    story.opened(time_ms=story.now_ms + 2 * MINUTE_MS)
+    assert story.crm("v1/2", customer_type="VIP") == [], "nor is it one of the next run"
 
 
 # --- who takes part ---

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers import crm_http
-from consumers.crm_client import REASONS, CrmClient
-from consumers.crm_http import TroubleError
-from consumers.crm_variables import LIST_ITEMS_MAX, VALUE_CHARS_MAX, compile_paths, read_variables
+from consumers.crm import endpoint as crm_http
+from consumers.crm.client import CrmClient
+from consumers.crm.outcomes import REASONS, TroubleError
+from consumers.crm.variables import LIST_ITEMS_MAX, VALUE_CHARS_MAX, compile_paths, read_variables
 from consumers.secrets import Secrets
 from routing.policy import CrmVariable
 
@@ -100,7 +100,7 @@ def chained(*errors: BaseException) -> httpx.ConnectError:
 def test_the_librarys_errors_are_told_by_what_lies_beneath_them(
     *, error: httpx.HTTPError, reason: str, retriable: bool
 ) -> None:
-    trouble = crm_http._trouble_of(error)
+    trouble = crm_http.trouble_of(error)
     assert (trouble.reason, trouble.retriable, str(trouble)) == (reason, retriable, reason)
     assert reason in REASONS
 
@@ -108,7 +108,7 @@ def test_the_librarys_errors_are_told_by_what_lies_beneath_them(
 def test_errors_that_cause_each_other_end() -> None:
     first, second = OSError("a"), OSError("b")
     first.__context__, second.__cause__ = second, first
-    assert crm_http._trouble_of(chained(first)).reason == "connection"
+    assert crm_http.trouble_of(chained(first)).reason == "connection"
 
 
 def client_with(fraction: float) -> CrmClient:

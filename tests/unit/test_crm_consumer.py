@@ -11,9 +11,9 @@ import orjson
 import pytest
 from msgspec import structs
 
-from consumers.crm import COMMIT_EVERY_S, CrmConsumer
-from consumers.crm_client import Answered, Failed, LookUp
-from consumers.watermark import Watermark
+from consumers.crm.consumer import COMMIT_EVERY_S, CrmConsumer
+from consumers.crm.outcomes import Answered, Failed, LookUp
+from consumers.crm.watermark import Watermark
 from events import records
 from events.decode import decode_crm_answer
 from events.ids import crm_answer_id
@@ -277,7 +277,7 @@ async def test_committing_the_highest_finished_is_found_out(log: Log, monkeypatc
             super().finish(offset)
             self.highest = max(self.highest, offset + 1)
 
-    monkeypatch.setattr("consumers.crm.Watermark", Highest)
+    monkeypatch.setattr("consumers.crm.consumer.Watermark", Highest)
     with pytest.raises(AssertionError):
         await lose_nothing_when_answers_come_in_any_order(log)
 
@@ -389,17 +389,17 @@ async def test_it_is_idle_only_at_the_logs_end_with_nothing_on_its_way(log: Log)
     crm = Crm()
     await log.add(asking(1))
     async with Running(log, crm) as running:
-        assert not running.consumer.idle()
+        assert not running.consumer.is_idle()
         await settle()
         assert crm.numbers == [1]
-        assert not running.consumer.idle()
+        assert not running.consumer.is_idle()
         crm.answer(1)
         await settle()
-        assert running.consumer.idle()
+        assert running.consumer.is_idle()
         await log.add(other(1))
         await settle()
-        assert running.consumer.idle()
-    assert not running.consumer.idle()
+        assert running.consumer.is_idle()
+    assert not running.consumer.is_idle()
 
 
 @pytest.mark.parametrize(
@@ -459,6 +459,45 @@ async def test_no_address_is_logged_whatever_happens(log: Log, caplog: pytest.Lo
         await settle()
     assert "time-out" in caplog.text
     assert EMAIL not in caplog.text
+
+
+async def test_an_answer_in_the_cache_goes_past_those_who_wait(log: Log) -> None:
+    """With every look-up at a CRM that hangs, who needs none is answered, with the age of the answer."""
+    crm = Crm()
+    policies = []
+
+    def cached(ask: LookUp, policy: Policy) -> Answered | None:
+        policies.append(policy)
+        return structs.replace(ANSWER, attempts=0, age_ms=7) if ask.conversation == "v-3" else None
+
+    await log.add(*(asking(number) for number in (0, 1, 2)))
+    async with Running(log, crm, cached=cached):
+        await settle()
+        await log.add(asking(3))
+        await settle()
+        (answer,) = await log.answers()
+    assert isinstance(answer, CrmAnswered)
+    assert (answer.lookup_id, answer.attempts, answer.age_ms) == ("v-3/2", 0, 7)
+    assert crm.numbers == [0, 1, 2]
+    assert all(policy == POLICY for policy in policies)
+
+
+async def test_a_workspace_with_too_many_look_ups_fails_alone_and_at_once(log: Log) -> None:
+    crm = Crm()
+    elsewhere = orjson.loads(asking(9))
+    elsewhere["workspace"] = "another"
+    await log.add(*(asking(number) for number in range(4)), orjson.dumps(elsewhere))
+    async with Running(log, crm, workspace_max=2):
+        await settle()
+        assert crm.numbers == [0, 1, 9]
+        assert await log.answers() == [
+            CrmFailed(lookup_id=f"v-{number}/2", reason="overloaded", attempts=0) for number in (2, 3)
+        ]
+        crm.answer(0)
+        await settle()
+        await log.add(asking(5))
+        await settle()
+        assert crm.numbers == [0, 1, 9, 5], "there is room again"
 
 
 def test_a_watermark_never_falls_and_passes_nothing_unfinished() -> None:

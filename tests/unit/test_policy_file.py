@@ -213,10 +213,13 @@ def test_a_bad_value_is_named_with_key_and_line(line: int, key: str, piece: str)
 
 
 BAD_CRM = [
-    ("late = true", "crm.late", "arrives in a later version"),
-    ("cache = '1h'", "crm.cache", "arrives in a later version"),
-    ("allow_networks = []", "crm.allow_networks", "arrives in a later version"),
-    ("rate = 5", "crm.rate", "arrives in a later version"),
+    ("late = true", "crm.late", "it has to be a duration"),
+    ("cache = '0s'", "crm.cache", 'it has to be from "1s" to "7d"'),
+    ("allow_networks = '10.0.0.0/8'", "crm.allow_networks", "it has to be a list"),
+    ("rate = 5", "crm.rate", "it has to be a table"),
+    ("rate.per_second = 0", "crm.rate.per_second", "it has to be from 1 to 10000"),
+    ("rate.burst = 5", "crm.rate.burst", "there is no such key"),
+    ("repeat = 'never'", "crm.repeat", 'one of "safe", "always"'),
     ("method = 'get'", "crm.method", '"GET", "POST"'),
     ("timeout = '0s'", "crm.timeout", "from"),
     ("attempts = 0", "crm.attempts", "from 1 to 10"),

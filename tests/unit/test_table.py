@@ -101,6 +101,14 @@ def test_the_crm_decides_or_its_failure_does() -> None:
     assert TABLE.step("fetching-crm", "crm_failed", Facts()) == "routed-regular"
 
 
+def test_a_late_answer_only_ever_makes_a_vip_of_somebody_regular() -> None:
+    assert TABLE.step("routed-regular", "crm_late", Facts(vip=True)) == "routed-vip"
+    assert TABLE.step("routed-regular", "crm_late", Facts()) == "routed-regular"
+    for state in ("fetching-crm", "routed-vip", "escalated", "closed"):
+        with pytest.raises(TransitionError):
+            TABLE.step(state, "crm_late", Facts(vip=True))
+
+
 @pytest.mark.parametrize("state", ROUTED)
 def test_taking_a_routed_conversation_leaves_it_where_it_is(state: str) -> None:
     assert TABLE.step(state, "take", Facts()) == state
@@ -147,6 +155,7 @@ def test_transitions_are_exactly_those_of_the_card() -> None:
         *{(state, event, "escalated") for state in ASKING for event in ("time_out", "unreachable")},
         *{("fetching-crm", "crm_answered", to) for to in ("routed-vip", "routed-regular")},
         *{("fetching-crm", "crm_failed", to) for to in ("escalated", "routed-regular")},
+        *{("routed-regular", "crm_late", to) for to in ("routed-vip", "routed-regular")},
         *{(state, "take", "escalated") for state in ("opened", *ASKING, "fetching-crm")},
         *{(state, "take", state) for state in ROUTED},
         *{(state, event, "closed") for state in LIVE for event in ("close", "forget")},
@@ -159,7 +168,8 @@ def test_allows_is_true_exactly_where_a_transition_is() -> None:
     asked = {(start, end) for start in TABLE.states for end in TABLE.states if TABLE.allows(start, end)}
     assert asked == pairs
     assert not TABLE.allows("awaiting-email", "routed-vip")
-    assert not TABLE.allows("routed-regular", "routed-vip")
+    assert TABLE.allows("routed-regular", "routed-vip")
+    assert not TABLE.allows("routed-vip", "routed-regular")
     assert not TABLE.allows("nowhere", "closed")
 
 

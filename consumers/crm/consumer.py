@@ -1,11 +1,14 @@
 """The CRM role: follows ``routing.log``, runs the look-ups that its records ask for, writes ``crm.answers``.
 
-Looking up is ``consumers/crm_client.py``'s business, reading records and writing answers ``consumers/crm_asks.py``'s.
+Looking up is ``consumers/crm/client.py``'s business, reading records and writing answers ``consumers/crm/asks.py``'s.
 What an answer leads to, and the deadline that covers one that never comes, are the router's.
 
 Look-ups end in any order; what is committed is the lowest that has not ended. After a crash only those that were on
 their way are asked again, and the router takes the first answer to each. A look-up is on its way until its answer is
 durable, so their bound also bounds what waits for a log that cannot be written.
+
+Look-ups that wait in some line of the client are on their way too, so that those behind them in the log, for other
+hosts or with an answer in the cache, go past. Hence the high bound: one that waits costs some 5 KiB.
 """
 
 from __future__ import annotations
@@ -13,19 +16,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from consumers.crm_asks import Ask, AskError, RecordedPolicies, answer_record, read_ask
-from consumers.crm_client import Answered, Failed, LookUp
-from consumers.watermark import Watermark
+from consumers.crm.asks import Ask, AskError, RecordedPolicies, answer_record, read_ask
+from consumers.crm.outcomes import Answered, Failed, LookUp
+from consumers.crm.watermark import Watermark
 from events.log import Log, LogError, NewRecord, Reader, RecordTooLargeError, StoredRecord, TopicPartition
 from events.topics import ROUTING_LOG
 from routing.policy import Policy
 
 GROUP: Final = "crm"
+IN_FLIGHT_MAX: Final = 200_000
+WORKSPACE_MAX: Final = 120_000
 COMMIT_EVERY_S: Final = 1.0
 FETCH_RECORDS_MAX: Final = 512
 PUBLISH_RECORDS_MAX: Final = 256
@@ -55,8 +61,11 @@ class _Outgoing(NamedTuple):
 class CrmConsumer:
     """The role over some partitions of ``routing.log``. ``clock`` gives Unix milliseconds.
 
-    ``in_flight_max`` bounds the look-ups on their way; further asks wait in the log, in order. At a stop those on
-    their way get ``drain_s`` to end; what has not ended then is asked again by the next run.
+    ``in_flight_max`` (or ``slots``, shared with the consumers of other partitions) bounds the look-ups on their way;
+    further asks wait in the log, in order. One workspace may have ``workspace_max`` of them; what is more fails as
+    ``overloaded``, so that it does not stop the others. ``cached`` knows answers that need no looking up
+    (``CrmClient.cached``). At a stop those on their way get ``drain_s`` to end; what has not ended then is asked again
+    by the next run.
     """
 
     def __init__(
@@ -66,7 +75,10 @@ class CrmConsumer:
         *,
         client: LooksUp,
         clock: Callable[[], int],
-        in_flight_max: int = 64,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        slots: asyncio.Semaphore | None = None,
+        workspace_max: int = WORKSPACE_MAX,
+        cached: Callable[[LookUp, Policy], Answered | None] = lambda _ask, _policy: None,
         drain_s: float = 5.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random_fraction: Callable[[], float] = random.random,
@@ -79,7 +91,12 @@ class CrmConsumer:
         self._sleep = sleep
         self._random_fraction = random_fraction
         self._policies = RecordedPolicies(log)
-        self._slots = asyncio.Semaphore(in_flight_max)
+        self._slots = slots or asyncio.Semaphore(in_flight_max)
+        self.counts: Counter[str] = Counter()  #: look_ups
+        self.is_ready = False  #: it knows where to begin, and reads
+        self._cached = cached
+        self._workspace_max = workspace_max
+        self._held: Counter[str] = Counter()  #: look-ups on their way by workspace
         self._marks: dict[TopicPartition, Watermark] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._outbox: list[_Outgoing] = []
@@ -89,15 +106,23 @@ class CrmConsumer:
         self._quiet.set()
         self._at_end = False
 
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Nothing is on its way, and the log had nothing more when it was last looked at."""
         return self._at_end and self._quiet.is_set()
+
+    async def is_caught_up(self) -> bool:
+        """Whether all look-ups that the log asks for now have ended."""
+        for place, mark in dict(self._marks).items():
+            if mark.position < await self._log.end_offset(place):
+                return False
+        return True
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop``; then let look-ups end and commit. Raises the ``LogError`` that no repetition mends."""
         await self._take_over()
         reader = self._log.reader(self._committed)
         lookups: set[asyncio.Task[None]] = set()
+        self.is_ready = True
         try:
             async with asyncio.TaskGroup() as tasks:
                 follower = tasks.create_task(self._follow(reader, tasks, lookups))
@@ -112,7 +137,7 @@ class CrmConsumer:
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
-            self._at_end = False
+            self._at_end = self.is_ready = False
             await reader.close()
         await self._commit()
 
@@ -161,6 +186,16 @@ class CrmConsumer:
             return
         self._marks[ask.place].begin(ask.offset)
         self._quiet.clear()
+        workspace = ask.look_up.workspace
+        self._held[workspace] += 1
+        policy = self._policies.known(ask)
+        answered = None if policy is None else self._cached(ask.look_up, policy)
+        if answered is not None:
+            self._answer(ask, answered)
+            return
+        if self._held[workspace] > self._workspace_max:
+            self._answer(ask, Failed(reason="overloaded", attempts=0))
+            return
         task = tasks.create_task(self._look_up(ask))
         lookups.add(task)
         task.add_done_callback(lookups.discard)
@@ -176,6 +211,9 @@ class CrmConsumer:
         except AskError as problem:
             _log.error("not looked up: %s", problem)
             outcome = Failed(reason="unusable-policy", attempts=0)
+        self._answer(ask, outcome)
+
+    def _answer(self, ask: Ask, outcome: Answered | Failed) -> None:
         if isinstance(outcome, Failed):
             _log.info(
                 "look-up of %s/%d at offset %d failed: %s (attempts: %d)",
@@ -210,6 +248,10 @@ class CrmConsumer:
     def _settle(self, batch: Sequence[_Outgoing]) -> None:
         for answer in batch:
             self._marks[answer.ask.place].finish(answer.ask.offset)
+            workspace = answer.ask.look_up.workspace
+            self._held[workspace] -= 1
+            if not self._held[workspace]:
+                del self._held[workspace]
             self._slots.release()
         if not any(mark.open for mark in self._marks.values()):
             self._quiet.set()

@@ -1,6 +1,6 @@
 """The CRM consumer's reading and writing: records that ask for a look-up, the policies they name, the answers.
 
-When to read, look up and publish is ``consumers/crm.py``'s business.
+When to read, look up and publish is ``consumers/crm/consumer.py``'s business.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from consumers.crm_client import Answered, Failed, LookUp
+from consumers.crm.outcomes import Answered, Failed, LookUp
 from events.crm_answers import encode_crm_answer
 from events.log import Log, NewRecord, StoredRecord, TopicPartition
 from events.records import POLICY_RECORDED
@@ -102,6 +102,10 @@ class RecordedPolicies:
         self._log = log
         self._known: dict[str, Policy] = {}  # the one used last stands last
 
+    def known(self, ask: Ask) -> Policy | None:
+        """The policy that an ask is pinned to, if it was read lately."""
+        return self._known.get(ask.policy)
+
     async def of(self, ask: Ask) -> Policy:
         """The policy that an ask is pinned to; raises ``AskError`` if it does not stand there, and ``LogError``."""
         policy = self._known.pop(ask.policy, None) or await self._read(ask)
@@ -152,6 +156,7 @@ def _body(lookup_id: str, outcome: Answered | Failed) -> CrmAnswered | CrmFailed
         personal_variables=outcome.personal,
         attempts=outcome.attempts,
         latency_ms=outcome.latency_ms,
+        age_ms=outcome.age_ms,
     )
 
 

@@ -1,6 +1,6 @@
 """The CRM's answer as the policy's variables: values that a condition can compare and a log record can hold.
 
-Pure. Where a value stands is ``routing/jsonpath.py``'s business, fetching the document ``consumers/crm_client.py``'s.
+Pure. Where a value stands is ``routing/jsonpath.py``'s business, fetching the document ``consumers/crm/client.py``'s.
 """
 
 from __future__ import annotations

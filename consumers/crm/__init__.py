@@ -1,0 +1,1 @@
+"""The CRM role: looks contacts up over HTTP, and writes ``crm.answers``."""

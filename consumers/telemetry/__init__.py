@@ -1,0 +1,1 @@
+"""Telemetry: ``/livez``, ``/readyz`` and Prometheus ``/metrics`` of a ``serve`` process, read from what it keeps."""
