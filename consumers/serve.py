@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from consumers.crm.client import CrmClient
-from consumers.crm.consumer import GROUP, CrmConsumer, LooksUp
+from consumers.crm.consumer import GROUP, Bounds, CrmConsumer
 from consumers.lane import Lane
 from consumers.lane_spec import LaneLimits
 from consumers.opening import Counts, counts_of, opened_or_made
@@ -72,13 +72,13 @@ async def serve(
             workspace_partitions=settings.workspace_partitions,
             topic_prefix=settings.topic_prefix,
         ) as log,
-        CrmClient(clock=unix_ms, secrets=secrets) as client,
+        CrmClient(clock=unix_ms, secrets=secrets, connections_max=settings.look_ups_max) as client,
     ):
         await _refuse_flaws(log, tell)
         counts = await counts_of(log)
         _tell_counts(settings, counts, tell)
         dead_letters = await _end(log, DEAD_LETTERS)
-        roles = _roles(settings, log, book, telemetry.watched_look_ups(client), counts, telemetry)
+        roles = _roles(settings, log, book, client, counts, telemetry)
         telemetry.watch(Watched(log=log, roles=roles, book=book, followed=_followed(roles)))
         await _Supervisor(settings, log, roles, stop, tell).run(reload, book, secrets)
         return Served(
@@ -99,9 +99,9 @@ def read_policies(settings: ServeSettings, secrets: Secrets) -> dict[str, Policy
 
 
 def _roles(
-    settings: ServeSettings, log: Log, book: PolicyBook, client: LooksUp, counts: Counts, telemetry: Telemetry
+    settings: ServeSettings, log: Log, book: PolicyBook, client: CrmClient, counts: Counts, telemetry: Telemetry
 ) -> list[Role]:
-    slots = asyncio.Semaphore(settings.look_ups_max)
+    bounds, watched_client = Bounds(), telemetry.watched_look_ups(client)
 
     def router(partition: int) -> Worker:
         return Lane(watched["router"], ROUTER, partition, book, clock=unix_ms, limits=LIMITS)
@@ -110,7 +110,7 @@ def _roles(
         return Lane(watched["assigner"], ASSIGNER, partition, book, clock=unix_ms, limits=LIMITS)
 
     def crm(partition: int) -> Worker:
-        return CrmConsumer(log, [partition], client=client, clock=unix_ms, slots=slots)
+        return CrmConsumer(log, [partition], client=watched_client, clock=unix_ms, bounds=bounds, cached=client.cached)
 
     watched = {name: telemetry.watched_log(log, name) for name in settings.roles}
     known = {

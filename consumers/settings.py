@@ -54,7 +54,7 @@ class ServeSettings(Struct, frozen=True, kw_only=True):
     partitions: int | None = None  #: P; counts only when the log is made. None: ``PARTITIONS``
     workspace_partitions: int | None = None  #: W; counts only when the log is made
     until_idle_s: float | None = None  #: end after so long without work; None: only when told to
-    look_ups_max: int = 64  #: on their way at a time
+    look_ups_max: int = 1_000  #: requests to CRMs on their way at a time
     metrics: Address | None = None  #: where /livez, /readyz and /metrics are; None: nowhere
 
     def __post_init__(self) -> None:

@@ -28,7 +28,9 @@ def crm() -> None:
 
 @app.command("try")
 def try_command(
-    email: Annotated[str, typer.Option("--email", metavar="ADDRESS", help="Whom to look up")],
+    email: Annotated[
+        str, typer.Option("--email", envvar="VIP_ROUTER_EMAIL", metavar="ADDRESS", help="Whom to look up")
+    ],
     *,
     policy: Annotated[
         Path,
@@ -44,13 +46,25 @@ def try_command(
         str, typer.Option("--contact", envvar="VIP_ROUTER_CONTACT", metavar="ID", help="What {contact_id} stands for")
     ] = "contact-1",
     conversation: Annotated[
-        str, typer.Option("--conversation", metavar="ID", help="What {conversation_id} stands for")
+        str,
+        typer.Option(
+            "--conversation", envvar="VIP_ROUTER_CONVERSATION", metavar="ID", help="What {conversation_id} stands for"
+        ),
     ] = "conversation-1",
     channel: Annotated[
-        str | None, typer.Option("--channel", metavar="TYPE", help="For conditions on channel_type: whatsapp ...")
+        str | None,
+        typer.Option(
+            "--channel",
+            envvar="VIP_ROUTER_CHANNEL",
+            metavar="TYPE",
+            help="For conditions on channel_type: whatsapp ...",
+        ),
     ] = None,
     language: Annotated[
-        str | None, typer.Option("--language", metavar="TAG", help="For conditions on language: en, pt-BR ...")
+        str | None,
+        typer.Option(
+            "--language", envvar="VIP_ROUTER_LANGUAGE", metavar="TAG", help="For conditions on language: en, pt-BR ..."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

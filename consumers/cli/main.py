@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from consumers.cli import audit, dead_letters, policy, topics
+from consumers.cli import audit, crm, dead_letters, policy, topics
 from consumers.cli.chat import chat_command
 from consumers.cli.demo import demo_command
 from consumers.cli.errors import DONE, report
@@ -39,6 +39,7 @@ app.command("tail")(tail_command)
 app.command("chat")(chat_command)
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
+app.add_typer(crm.app, name="crm")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("schema")(schema_command)

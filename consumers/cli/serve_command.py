@@ -64,8 +64,8 @@ def serve_command(
         ),
     ] = None,
     look_ups: Annotated[
-        int, typer.Option("--look-ups", envvar="VIP_ROUTER_LOOK_UPS", help="CRM look-ups on their way at a time")
-    ] = 64,
+        int, typer.Option("--look-ups", envvar="VIP_ROUTER_LOOK_UPS", help="Requests to CRMs on their way at a time")
+    ] = 1_000,
     metrics: Annotated[
         str | None,
         typer.Option(

@@ -5,6 +5,7 @@ When to read, look up and publish is ``consumers/crm/consumer.py``'s business.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, NamedTuple
 
 import msgspec
@@ -36,12 +37,14 @@ class Ask(NamedTuple):
     look_up: LookUp
     policy: str
     policy_offset: int
+    is_late: bool  #: it failed before, and is only kept trying
 
 
 class _Wanted(Struct, frozen=True):
     id: str
     deadline_ms: int
     policy_offset: int
+    late: bool = False
 
 
 class _Pii(Struct, frozen=True):
@@ -92,7 +95,9 @@ def read_ask(stored: StoredRecord) -> Ask | None:
         email=pii.email,
         deadline_ms=wanted.deadline_ms,
     )
-    return Ask(stored.place, stored.offset, record.data.seq, look_up, record.data.policy, wanted.policy_offset)
+    return Ask(
+        stored.place, stored.offset, record.data.seq, look_up, record.data.policy, wanted.policy_offset, wanted.late
+    )
 
 
 class RecordedPolicies:
@@ -101,6 +106,7 @@ class RecordedPolicies:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._known: dict[str, Policy] = {}  # the one used last stands last
+        self._reading = asyncio.Lock()  # the first look-ups of a policy all come at once: one reads it for all
 
     def known(self, ask: Ask) -> Policy | None:
         """The policy that an ask is pinned to, if it was read lately."""
@@ -108,8 +114,11 @@ class RecordedPolicies:
 
     async def of(self, ask: Ask) -> Policy:
         """The policy that an ask is pinned to; raises ``AskError`` if it does not stand there, and ``LogError``."""
-        policy = self._known.pop(ask.policy, None) or await self._read(ask)
-        self._known[ask.policy] = policy
+        if ask.policy not in self._known:
+            async with self._reading:
+                if ask.policy not in self._known:
+                    self._known[ask.policy] = await self._read(ask)
+        policy = self._known[ask.policy] = self._known.pop(ask.policy)
         if len(self._known) > POLICIES_MAX:
             del self._known[next(iter(self._known))]
         return policy

@@ -7,6 +7,9 @@ Look-ups end in any order; what is committed is the lowest that has not ended. A
 their way are asked again, and the router takes the first answer to each. A look-up is on its way until its answer is
 durable, so their bound also bounds what waits for a log that cannot be written.
 
+A look-up that has failed may be kept trying (``consumers/crm/late.py``) while its conversation goes on; then it is not
+finished, and a successor goes on with it.
+
 Look-ups that wait in some line of the client are on their way too, so that those behind them in the log, for other
 hosts or with an answer in the cache, go past. Hence the high bound: one that waits costs some 5 KiB.
 """
@@ -23,6 +26,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from consumers.crm.asks import Ask, AskError, RecordedPolicies, answer_record, read_ask
+from consumers.crm.late import LateLookUps
 from consumers.crm.outcomes import Answered, Failed, LookUp
 from consumers.crm.watermark import Watermark
 from events.log import Log, LogError, NewRecord, Reader, RecordTooLargeError, StoredRecord, TopicPartition
@@ -51,6 +55,26 @@ class LooksUp(Protocol):
         """One look-up, start to end; raises nothing but the cancellation of its task."""
 
 
+class Bounds:
+    """How many look-ups may be on their way, in all and for one workspace; shared by the consumers of one process."""
+
+    def __init__(self, *, in_flight_max: int = IN_FLIGHT_MAX, workspace_max: int = WORKSPACE_MAX) -> None:
+        self.slots = asyncio.Semaphore(in_flight_max)
+        self.workspace_max = workspace_max
+        self.held: Counter[str] = Counter()  #: on their way, by workspace
+
+    async def enter(self) -> None:
+        """Wait for a place."""
+        await self.slots.acquire()
+
+    def leave(self, workspace: str) -> None:
+        """Give the place of a look-up back that ``held`` counts."""
+        self.held[workspace] -= 1
+        if not self.held[workspace]:
+            del self.held[workspace]
+        self.slots.release()
+
+
 class _Outgoing(NamedTuple):
     """An answer that is not durable yet."""
 
@@ -61,10 +85,9 @@ class _Outgoing(NamedTuple):
 class CrmConsumer:
     """The role over some partitions of ``routing.log``. ``clock`` gives Unix milliseconds.
 
-    ``in_flight_max`` (or ``slots``, shared with the consumers of other partitions) bounds the look-ups on their way;
-    further asks wait in the log, in order. One workspace may have ``workspace_max`` of them; what is more fails as
-    ``overloaded``, so that it does not stop the others. ``cached`` knows answers that need no looking up
-    (``CrmClient.cached``). At a stop those on their way get ``drain_s`` to end; what has not ended then is asked again
+    ``bounds`` bounds the look-ups on their way; further asks wait in the log, in order. What one workspace has beyond
+    its share fails as ``overloaded``, so that it does not stop the others. ``cached`` knows answers that need no
+    looking up (``CrmClient.cached``). At a stop those on their way get ``drain_s`` to end; what has not ended then is asked again
     by the next run.
     """
 
@@ -75,9 +98,7 @@ class CrmConsumer:
         *,
         client: LooksUp,
         clock: Callable[[], int],
-        in_flight_max: int = IN_FLIGHT_MAX,
-        slots: asyncio.Semaphore | None = None,
-        workspace_max: int = WORKSPACE_MAX,
+        bounds: Bounds | None = None,
         cached: Callable[[LookUp, Policy], Answered | None] = lambda _ask, _policy: None,
         drain_s: float = 5.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -91,12 +112,14 @@ class CrmConsumer:
         self._sleep = sleep
         self._random_fraction = random_fraction
         self._policies = RecordedPolicies(log)
-        self._slots = slots or asyncio.Semaphore(in_flight_max)
+        self._bounds = bounds or Bounds()
         self.counts: Counter[str] = Counter()  #: look_ups
         self.is_ready = False  #: it knows where to begin, and reads
         self._cached = cached
-        self._workspace_max = workspace_max
-        self._held: Counter[str] = Counter()  #: look-ups on their way by workspace
+        self._on_their_way: Counter[str] = Counter()  #: by workspace
+        self._late = LateLookUps(
+            self._look_up_once, self._end_late, clock=clock, sleep=sleep, random_fraction=random_fraction
+        )
         self._marks: dict[TopicPartition, Watermark] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._outbox: list[_Outgoing] = []
@@ -111,11 +134,11 @@ class CrmConsumer:
         return self._at_end and self._quiet.is_set()
 
     async def is_caught_up(self) -> bool:
-        """Whether all look-ups that the log asks for now have ended."""
+        """Whether all look-ups that the log asks for now have ended, but for those that are only kept trying."""
         for place, mark in dict(self._marks).items():
-            if mark.position < await self._log.end_offset(place):
+            if mark.read < await self._log.end_offset(place):
                 return False
-        return True
+        return not self._on_their_way.total()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop``; then let look-ups end and commit. Raises the ``LogError`` that no repetition mends."""
@@ -126,7 +149,9 @@ class CrmConsumer:
         try:
             async with asyncio.TaskGroup() as tasks:
                 follower = tasks.create_task(self._follow(reader, tasks, lookups))
-                helpers = [tasks.create_task(self._publish()), tasks.create_task(self._commit_often())]
+                helpers = [
+                    tasks.create_task(work) for work in (self._publish(), self._commit_often(), self._late.run())
+                ]
                 await stop.wait()
                 follower.cancel()
                 with suppress(TimeoutError):
@@ -138,6 +163,9 @@ class CrmConsumer:
             raise group.exceptions[0] from None
         finally:
             self._at_end = self.is_ready = False
+            for workspace in self._on_their_way.elements():  # others go on within these bounds
+                self._bounds.leave(workspace)
+            self._on_their_way.clear()
             await reader.close()
         await self._commit()
 
@@ -178,40 +206,54 @@ class CrmConsumer:
         except AskError as problem:
             _log.error("not looked up, the router's deadline covers it: %s", problem)
             return
-        if ask is None or self._is_late(ask):
+        if ask is None or self._is_over(ask):
             return
-        await self._slots.acquire()
-        if self._is_late(ask):
-            self._slots.release()
+        if ask.is_late:
+            self._marks[ask.place].begin(ask.offset)
+            self._late.add(ask)
+            return
+        await self._bounds.enter()
+        if self._is_over(ask):
+            self._bounds.slots.release()
             return
         self._marks[ask.place].begin(ask.offset)
         self._quiet.clear()
         workspace = ask.look_up.workspace
-        self._held[workspace] += 1
+        self._on_their_way[workspace] += 1
+        self._bounds.held[workspace] += 1
         policy = self._policies.known(ask)
         answered = None if policy is None else self._cached(ask.look_up, policy)
         if answered is not None:
             self._answer(ask, answered)
             return
-        if self._held[workspace] > self._workspace_max:
+        if self._bounds.held[workspace] > self._bounds.workspace_max:
             self._answer(ask, Failed(reason="overloaded", attempts=0))
             return
         task = tasks.create_task(self._look_up(ask))
         lookups.add(task)
         task.add_done_callback(lookups.discard)
 
-    def _is_late(self, ask: Ask) -> bool:
+    def _is_over(self, ask: Ask) -> bool:
         return ask.look_up.deadline_ms <= self._clock()
 
     async def _look_up(self, ask: Ask) -> None:
-        outcome: Answered | Failed
+        self._answer(ask, await self._look_up_once(ask))
+
+    async def _look_up_once(self, ask: Ask) -> Answered | Failed:
         try:
             policy = await self._repeated(lambda: self._policies.of(ask), "reading a policy")
-            outcome = await self._client.look_up(ask.look_up, policy)
+            return await self._client.look_up(ask.look_up, policy)
         except AskError as problem:
             _log.error("not looked up: %s", problem)
-            outcome = Failed(reason="unusable-policy", attempts=0)
-        self._answer(ask, outcome)
+            return Failed(reason="unusable-policy", attempts=0)
+
+    def _end_late(self, ask: Ask, outcome: Answered | None) -> None:
+        """One that was kept trying is answered, or its time is over: the router need not hear of that."""
+        if outcome is not None:
+            self._answer(ask, outcome)
+            return
+        self._marks[ask.place].finish(ask.offset)
+        self._moved.set()
 
     def _answer(self, ask: Ask, outcome: Answered | Failed) -> None:
         if isinstance(outcome, Failed):
@@ -248,12 +290,10 @@ class CrmConsumer:
     def _settle(self, batch: Sequence[_Outgoing]) -> None:
         for answer in batch:
             self._marks[answer.ask.place].finish(answer.ask.offset)
-            workspace = answer.ask.look_up.workspace
-            self._held[workspace] -= 1
-            if not self._held[workspace]:
-                del self._held[workspace]
-            self._slots.release()
-        if not any(mark.open for mark in self._marks.values()):
+            if not answer.ask.is_late:
+                self._bounds.leave(answer.ask.look_up.workspace)
+                self._on_their_way[answer.ask.look_up.workspace] -= 1
+        if not self._on_their_way.total():
             self._quiet.set()
         self._moved.set()
 

@@ -21,6 +21,11 @@ class Watermark:
         return next(iter(self._open), self._read_to)
 
     @property
+    def read(self) -> int:
+        """How far was read."""
+        return self._read_to
+
+    @property
     def open(self) -> int:
         """How many records are begun and not finished."""
         return len(self._open)

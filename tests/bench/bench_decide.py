@@ -48,7 +48,7 @@ def inputs(conversations: int) -> list[StoredRecord]:
 def run(records: list[StoredRecord], made: list[bytes] | None = None) -> dict[str, float]:
     """Microseconds of each stage for one transition; the records that were made are added to ``made``.
 
-    Inputs are worked in groups, as a lane does. What reading the clock costs is taken off. A round that is measured keeps
+    Inputs are worked in groups, as in a lane. What reading the clock costs is taken off. A round that is measured keeps
     no records, as a lane does not.
     """
     policy = bench_policy()

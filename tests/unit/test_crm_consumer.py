@@ -11,7 +11,7 @@ import orjson
 import pytest
 from msgspec import structs
 
-from consumers.crm.consumer import COMMIT_EVERY_S, CrmConsumer
+from consumers.crm.consumer import COMMIT_EVERY_S, Bounds, CrmConsumer
 from consumers.crm.outcomes import Answered, Failed, LookUp
 from consumers.crm.watermark import Watermark
 from events import records
@@ -146,6 +146,13 @@ def asking(number: int, *, deadline_ms: int = NOW_MS + 5_000, policy_offset: int
     return records.decided(ROUTING_LOG, decision, event, now, first=True, offset=1, policy_offset=policy_offset).value
 
 
+def asking_late(number: int, for_ms: int = 60_000) -> bytes:
+    """A record that asks for a failed look-up to be kept trying."""
+    value = orjson.loads(asking(number, deadline_ms=NOW_MS + for_ms))
+    value["data"]["lookup"]["late"] = True
+    return orjson.dumps(value)
+
+
 def other(number: int) -> bytes:
     """A record that asks for nothing, although the word stands in it."""
     return b'{"type":"crm.resolved","subject":"v-%d","data":{"input":{"lookup_id":"x"},"lookup":null}}' % number
@@ -160,10 +167,9 @@ class Running:
             log,
             [PARTITION],
             client=crm,
-            clock=lambda: NOW_MS,
             sleep=self.pauses,
             random_fraction=lambda: 1.0,
-            **{"drain_s": 0.0, **options},
+            **{"clock": lambda: NOW_MS, "drain_s": 0.0, **options},
         )
         self.stop = asyncio.Event()
 
@@ -228,7 +234,7 @@ async def test_a_failed_look_up_is_told_with_its_reason(log: Log) -> None:
 async def test_never_more_look_ups_than_allowed_and_the_rest_follow_in_order(log: Log) -> None:
     crm = Crm()
     await log.add(*(asking(number) for number in range(20)))
-    async with Running(log, crm, in_flight_max=4):
+    async with Running(log, crm, bounds=Bounds(in_flight_max=4)):
         await settle()
         assert crm.numbers == [0, 1, 2, 3]
         while crm.waiting:
@@ -333,11 +339,74 @@ async def test_answers_that_cannot_be_published_are_repeated_and_not_passed(log:
     assert crm.numbers == [1]
 
 
+async def test_one_that_is_kept_trying_holds_up_nobody_and_is_answered_in_the_end(log: Log) -> None:
+    """It takes no place from others, and only what has to be repeated after a crash is not committed."""
+    crm = Crm(automatic=True)
+    now = [NOW_MS]
+    await log.add(asking_late(1), *(asking(number) for number in range(2, 6)))
+    async with Running(log, crm, bounds=Bounds(in_flight_max=1), clock=lambda: now[0]) as running:
+        await settle()
+        assert crm.numbers == [2, 3, 4, 5]
+        assert await running.consumer.is_caught_up()
+        assert log.commits == [1]
+        now[0] += 5_000
+        await settle()
+    assert crm.numbers == [2, 3, 4, 5, 1]
+    assert {answer.lookup_id for answer in await log.answers()} == {f"v-{number}/2" for number in range(1, 6)}
+    assert log.commits[-1] == 6
+
+
+async def test_after_a_crash_a_successor_keeps_trying(log: Log) -> None:
+    """Those that were answered before are past their deadline by then, and not asked again."""
+    crm = Crm(automatic=True)
+    now = [NOW_MS]
+    await log.add(asking_late(1), asking(2))
+    first = Running(log, crm, clock=lambda: now[0])
+    async with first:
+        await settle()
+        await first.crash()
+    now[0] += 10_000
+    async with Running(log, crm, clock=lambda: now[0]):
+        await settle()
+        now[0] += 5_000
+        await settle()
+    assert crm.numbers == [2, 1]
+
+
+async def test_one_whose_time_is_over_is_let_go_without_a_word(log: Log) -> None:
+    """The router does not wait for it: an answer would say nothing."""
+    crm = Crm()
+    now = [NOW_MS]
+    await log.add(asking_late(1))
+    async with Running(log, crm, clock=lambda: now[0]):
+        await settle()
+        now[0] += 60_000
+        await settle()
+    assert crm.numbers == []
+    assert await log.answers() == []
+    assert log.commits[-1] == 2
+
+
+async def test_a_consumer_that_is_cut_short_gives_its_places_back(log: Log) -> None:
+    """The consumers of other partitions share them."""
+    crm, bounds = Crm(), Bounds(in_flight_max=2)
+    await log.add(asking(1), asking(2), asking(3))
+    running = Running(log, crm, bounds=bounds)
+    async with running:
+        await settle()
+        assert bounds.held == {"default": 2}
+        await running.crash()
+    assert bounds.held == {}
+    async with Running(log, Crm(automatic=True), bounds=bounds):
+        await settle()
+    assert len(await log.answers()) == 3
+
+
 async def test_while_answers_cannot_be_published_no_further_look_ups_start(log: Log) -> None:
     crm = Crm(automatic=True)
     log.publish_errors = [LogUnavailableError("disk full")] * 1_000_000
     await log.add(*(asking(number) for number in range(10)))
-    async with Running(log, crm, in_flight_max=3):
+    async with Running(log, crm, bounds=Bounds(in_flight_max=3)):
         await settle()
         assert crm.numbers == [0, 1, 2]
         log.publish_errors.clear()
@@ -487,7 +556,7 @@ async def test_a_workspace_with_too_many_look_ups_fails_alone_and_at_once(log: L
     elsewhere = orjson.loads(asking(9))
     elsewhere["workspace"] = "another"
     await log.add(*(asking(number) for number in range(4)), orjson.dumps(elsewhere))
-    async with Running(log, crm, workspace_max=2):
+    async with Running(log, crm, bounds=Bounds(workspace_max=2)):
         await settle()
         assert crm.numbers == [0, 1, 9]
         assert await log.answers() == [
