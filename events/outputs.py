@@ -139,6 +139,11 @@ def _made(writer: _Writer, data: dict[str, Any]) -> None:
     _tell(writer, data, "conversation.assigned", fields)
 
 
+def _rerouted(writer: _Writer, data: dict[str, Any]) -> None:
+    fields = {name: data[name] for name in ("agent", "route", "route_reason", "policy")}
+    _tell(writer, data, "conversation.rerouted", fields)
+
+
 def _released(writer: _Writer, data: dict[str, Any]) -> None:
     if data.get("agent") is not None:
         _tell(writer, data, "conversation.released", {"agent": data["agent"], "reason": data["reason"]})
@@ -153,6 +158,7 @@ def _not_routed(writer: _Writer, data: dict[str, Any]) -> None:
 _ASSIGNMENT_OUTPUTS: Final[dict[str, Callable[[_Writer, dict[str, Any]], None]]] = {
     "assignment.queued": _queued,
     "assignment.made": _made,
+    "assignment.rerouted": _rerouted,
     "assignment.released": _released,
     "assignment.not-routed": _not_routed,
 }

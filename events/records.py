@@ -28,7 +28,8 @@ POLICY_RECORDED: Final = "policy.recorded"
 RECORD_TYPES: Final = (
     "conversation.started", "conversation.joined", "conversation.taken", "conversation.ended", "contact.changed",
     "email.rejected", "email.accepted", "email.timed-out", "email.unreachable", "crm.resolved", "crm.unresolved",
-    "assignment.queued", "assignment.made", "assignment.released", "assignment.not-routed", "agent.changed",
+    "assignment.queued", "assignment.made", "assignment.rerouted", "assignment.released", "assignment.not-routed",
+    "agent.changed",
     "agents.recorded", "input.ignored", POLICY_RECORDED, *sorted(LANE_TYPES),
 )  # fmt: skip
 

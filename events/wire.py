@@ -292,6 +292,15 @@ class ConversationAssigned(Output, frozen=True, kw_only=True):
     policy: Hash
 
 
+class ConversationRerouted(Output, frozen=True, kw_only=True):
+    """``conversation.rerouted``: it keeps its owner, but belongs to another route now, and why."""
+
+    agent: str
+    route: Route
+    route_reason: RouteReason
+    policy: Hash
+
+
 class ConversationReleased(Output, frozen=True, kw_only=True):
     """``conversation.released``: it has no owner any more."""
 
@@ -380,6 +389,7 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = (
     EventType("conversation.queued", topics.ASSIGNMENTS, ConversationQueued),
     EventType("conversation.offered", topics.ASSIGNMENTS, ConversationOffered),
     EventType("conversation.assigned", topics.ASSIGNMENTS, ConversationAssigned),
+    EventType("conversation.rerouted", topics.ASSIGNMENTS, ConversationRerouted),
     EventType("conversation.released", topics.ASSIGNMENTS, ConversationReleased),
     EventType("conversation.not-routed", topics.ASSIGNMENTS, ConversationNotRouted),
     EventType("assignment.requested", topics.ASSIGNMENT_REQUESTS, AssignmentRequest),

@@ -114,8 +114,18 @@ def _release(
 def _requested(case: _Case) -> Decision:
     assert isinstance(case.event.body, AssignmentRequested)
     if case.part.status == "assigned":
-        return case.ignored("already-assigned")
+        late = case.event.body.route_reason == "late-vip"
+        return _rerouted(case, case.event.body) if late else case.ignored("already-assigned")
     return _route(case, case.event.body)
+
+
+def _rerouted(case: _Case, body: AssignmentRequested) -> Decision:
+    """Who has it keeps it, and is told what it is now; should he lose it, it waits in the new route at its old place."""
+    old, routing = case.part.routing, case.routing(body)
+    if old is not None:
+        routing = replace(routing, since_ms=old.since_ms, order=old.order, queued_ms=old.queued_ms)
+    data = {"from": "assigned", "to": "assigned", "agent": case.part.agent, **routing_data(routing)}
+    return record("assignment.rerouted", case.id, case.part, data, routing=routing, more=False)
 
 
 def _route(case: _Case, body: AssignmentRequested) -> Decision:

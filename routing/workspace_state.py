@@ -202,6 +202,12 @@ def _made(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
         _end_release(state, desk, data["released"]["agent"])
 
 
+def _rerouted(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    conversation = _subject(record)
+    part = replace(desk.conversation(conversation), **_chain(record), routing=read_routing(record.data))
+    state.put_conversation(desk, conversation, part)
+
+
 def _released(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
     if record.data["to"] == "waiting":
         _waiting(state, desk, record)
@@ -234,6 +240,7 @@ _APPLY: Final[Mapping[str, Callable[[WorkspacesState, Desk, LogRecord], None]]] 
     "input.ignored": _ignored,
     "assignment.queued": _waiting,
     "assignment.made": _made,
+    "assignment.rerouted": _rerouted,
     "assignment.released": _released,
     "assignment.not-routed": _over,
 }

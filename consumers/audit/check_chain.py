@@ -25,7 +25,8 @@ _ROUTING_TYPES: Final = frozenset({
     "input.ignored",
 })  # fmt: skip
 _ASSIGNMENT_TYPES: Final = frozenset({
-    "assignment.queued", "assignment.made", "assignment.released", "assignment.not-routed", "agent.changed",
+    "assignment.queued", "assignment.made", "assignment.rerouted", "assignment.released", "assignment.not-routed",
+    "agent.changed",
     "agents.recorded", "input.ignored",
 })  # fmt: skip
 
@@ -139,7 +140,7 @@ class Names(Rule):
     def _made_by_lane(self, found: Seen) -> bytes:
         place, now, data = self._partition.at.place, Moment.at(found.record.at_ms), found.data
         if found.record.type == "lane.positions":
-            return lane_positions(place.topic, place.partition, found.stored.offset, now)
+            return lane_positions(place.topic, place.partition, found.stored.offset, now, skip=data.get("skip"))
         require(found.record.type == "log.genesis", "the record has no seq", field="data.seq")
         log_id, cluster_id = str(data.get("log_id")), str(data.get("cluster_id"))
         count: Any = data.get("partitions")

@@ -32,12 +32,14 @@ _BEFORE: Final[
 ] = {  #: the status that a conversation may have had, by the record that moves it
     "assignment.queued": frozenset({"new", "waiting", "ended", "not-routed"}),
     "assignment.made": frozenset({"new", "waiting", "assigned", "ended", "not-routed"}),
+    "assignment.rerouted": frozenset({"assigned"}),
     "assignment.released": frozenset({"waiting", "assigned"}),
     "assignment.not-routed": frozenset({"new", "ended"}),
 }
 _AFTER: Final[dict[str, frozenset[str]]] = {
     "assignment.queued": frozenset({"waiting"}),
     "assignment.made": frozenset({"assigned"}),
+    "assignment.rerouted": frozenset({"assigned"}),
     "assignment.released": frozenset({"waiting", "ended"}),
     "assignment.not-routed": frozenset({"not-routed"}),
 }
@@ -185,7 +187,7 @@ class Owners(Rule):
                 field="data.released.agent", expected=owner, found=released,
             )  # fmt: skip
             expect("data.released.agent", owner, released, "somebody is released who does not have it")
-        elif record.type == "assignment.released":
+        elif record.type in {"assignment.released", "assignment.rerouted"}:
             expect("data.agent", owner, data.get("agent"), "somebody is released who does not have it")
         self._check_status(record.type, status, data)
         if data["to"] in {"waiting", "assigned"}:

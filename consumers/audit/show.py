@@ -190,7 +190,7 @@ class Story:
         lines: list[str] = []
         if data.get("to") == "waiting":
             lines.append(f"wanted: {target_words(data.get('target'), self._duration)}")
-        if data.get("to") == "assigned":
+        if "waited_ms" in data:
             lines.append(f"waited {self._duration(data['waited_ms'])}")
             lines += self._candidate_lines(data)
         return lines
@@ -284,6 +284,10 @@ def _assigner_words(found: Seen) -> tuple[str, str | None]:
         whom = f"Taken from {data['agent']}" if data.get("agent") else "Left the queue"
         back = " and put back into the queue" if data.get("to") == "waiting" else ": it needs no owner any more"
         return f"{whom}{back}", reason_words(data["reason"])
+    if kind == "assignment.rerouted":
+        return f"{data['agent']} has it, and is told that its route is {data['route']} now", reason_words(
+            data["route_reason"]
+        )
     if kind == "assignment.not-routed":
         return "Not routed", reason_words(data["reason"])
     told = data.get("input") or {}

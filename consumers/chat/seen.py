@@ -108,5 +108,7 @@ class Seen:
         elif kind == "conversation.released":
             self.agent = None
             self._say("desk", f"{data['agent']} no longer has it ({data['reason']})")
+        elif kind == "conversation.rerouted":
+            self._say("desk", f"{data['agent']} is told that it is {data['route']} now ({data['route_reason']})")
         elif kind == "conversation.not-routed":
             self._say("desk", f"it is not routed ({data['reason']})")

@@ -39,6 +39,7 @@ WORKSPACE_MAX: Final = 120_000
 COMMIT_EVERY_S: Final = 1.0
 FETCH_RECORDS_MAX: Final = 512
 PUBLISH_RECORDS_MAX: Final = 256
+AT_END_AFTER_S: Final = 0.05  #: without records; only then the log is asked whether it has more: that costs round trips
 LOOK_AGAIN_S: Final = 0.5  #: when the log says that it has more than it hands out
 REPEAT_FIRST_S: Final = 0.1  #: the longest wait before the first repetition; it doubles
 REPEAT_MAX_S: Final = 5.0
@@ -189,7 +190,7 @@ class CrmConsumer:
     async def _fetch(self, reader: Reader) -> Sequence[StoredRecord]:
         """The next records; waits at the log's end, and knows that it is there."""
         self._at_end = False
-        records = await reader.fetch(records_max=FETCH_RECORDS_MAX, timeout_s=0)
+        records = await reader.fetch(records_max=FETCH_RECORDS_MAX, timeout_s=AT_END_AFTER_S)
         if records:
             return records
         ends = await reader.end_offsets()

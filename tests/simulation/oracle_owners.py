@@ -144,6 +144,8 @@ class Owners:
             for other, waiting in desk.waiting.items():
                 if other != key and waiting.place < place and agent in desk.eligible(other):
                     raise ViolationError("order", f"{where} {place} is given to {agent} before {other} {waiting.place}")
+            if data["route_reason"] == "late-vip" and key in desk.waiting:  # it waited in another route until now
+                desk.waiting[key] = Waiting.told(data)
             given = agent in desk.eligible(key) if key in desk.waiting else True
             if not given:
                 raise ViolationError("owner", f"{where} is given to {agent}, who could not have it")

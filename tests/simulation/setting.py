@@ -44,7 +44,7 @@ _SMALL: Final = {
     "skip_channels = []": 'skip_channels = ["letter"]',
 }
 POLICIES: Final[tuple[Policy, ...]] = (
-    _policy("first", {**_SMALL, 'grace = "5s"': 'grace = "0s"'}),
+    _policy("first", {**_SMALL, 'grace = "5s"': 'grace = "0s"', "# late = ": "late = "}),
     _policy(
         "second",
         {

@@ -454,7 +454,10 @@ async def test_at_most_one_commit_between_two_pauses(log: Log) -> None:
         assert len(log.commits) <= len(running.pauses.waited_s)
 
 
-async def test_it_is_idle_only_at_the_logs_end_with_nothing_on_its_way(log: Log) -> None:
+async def test_it_is_idle_only_at_the_logs_end_with_nothing_on_its_way(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.crm.consumer.AT_END_AFTER_S", 0)
     crm = Crm()
     await log.add(asking(1))
     async with Running(log, crm) as running:
