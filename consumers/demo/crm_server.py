@@ -54,7 +54,7 @@ class CrmServer(ThreadingHTTPServer):
     def url(self) -> str:
         """Where it listens, without a path."""
         host, port = self.server_address[:2]
-        return f"http://{str(host)}:{port}"
+        return f"http://{host!s}:{port}"
 
     def answer(self, address: str) -> tuple[int, dict[str, Any]]:
         """Status and body for an address; waits if the data says so."""

@@ -29,6 +29,7 @@ stop_engine() {
   [ -n "$engine_pid" ] || return 0
   kill "$engine_pid" 2>/dev/null || true
   wait "$engine_pid" 2>/dev/null || true
+  umount "$engine_folder"/exec/netns/* 2>/dev/null || true # what containers on the host's network leave
   rm -rf "$engine_folder"
   engine_pid=
 }

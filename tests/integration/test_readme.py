@@ -62,7 +62,7 @@ def test_a_command_block_runs_as_it_stands(block, checkout):
 
 def test_each_kind_of_block_is_known():
     """A block in another language would be run by nobody."""
-    assert set(re.findall(r"^```(\w+)$", README, re.MULTILINE)) == {"bash", "mermaid", "python"}
+    assert set(re.findall(r"^```(\w+)$", README, re.MULTILINE)) == {"bash", "mermaid", "python", "sh"}
     assert len(blocks("bash")) == len(EXPECTED)
 
 

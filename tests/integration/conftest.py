@@ -1,0 +1,51 @@
+"""Tests of our own image need a Docker engine: where the run has none, they are left out, and the summary says so.
+
+Asked for containers (as CI is), nothing is left out: without an engine these tests fail with the remedy.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.brokers import container
+from tests.brokers.backends import SETTING
+from tests.brokers.dist import BrokersUnavailableError
+
+MARKER = "on_containers"
+LEFT_OUT = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", f"{MARKER}: needs a Docker engine; left out, in words, where brokers are processes"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    concerned = [item for item in items if item.get_closest_marker(MARKER)]
+    if concerned and (reason := why_not()):
+        items[:] = [item for item in items if item not in concerned]
+        config.hook.pytest_deselected(items=concerned)
+        config.stash[LEFT_OUT] = (
+            f"image: {len(concerned)} tests of the container image were left out ({reason}); they run with a Docker "
+            f"engine: {SETTING}=containers bash tests/run.sh"
+        )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if left_out := config.stash.get(LEFT_OUT, ""):
+        terminalreporter.write_line(left_out, yellow=True)
+
+
+def why_not() -> str:
+    """Why containers are not for this run; empty where they are, or were asked for."""
+    asked = os.environ.get(SETTING, "")
+    if asked:
+        return f"{SETTING}={asked}" if asked == "processes" else ""
+    try:
+        with container.engine():
+            return ""
+    except BrokersUnavailableError as error:
+        return str(error)
