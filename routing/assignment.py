@@ -120,7 +120,7 @@ def _requested(case: _Case) -> Decision:
 
 
 def _rerouted(case: _Case, body: AssignmentRequested) -> Decision:
-    """Who has it keeps it, and is told what it is now; should he lose it, it waits in the new route at its old place."""
+    """Who has it keeps it and is told; should he lose it, it waits in the new route at its old place."""
     old, routing = case.part.routing, case.routing(body)
     if old is not None:
         routing = replace(routing, since_ms=old.since_ms, order=old.order, queued_ms=old.queued_ms)

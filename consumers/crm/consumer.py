@@ -88,8 +88,8 @@ class CrmConsumer:
 
     ``bounds`` bounds the look-ups on their way; further asks wait in the log, in order. What one workspace has beyond
     its share fails as ``overloaded``, so that it does not stop the others. ``cached`` knows answers that need no
-    looking up (``CrmClient.cached``). At a stop those on their way get ``drain_s`` to end; what has not ended then is asked again
-    by the next run.
+    looking up (``CrmClient.cached``). At a stop those on their way get ``drain_s`` to end; what has not ended then is
+    asked again by the next run.
     """
 
     def __init__(

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from routing.jsonpath import MISSING, Steps, parse_path, walk
+from routing.jsonpath import MISSING, Path, parse_path, walk
 from routing.policy import CrmVariable
 
 VALUE_CHARS_MAX: Final = 1024  #: of one variable: a text, or all texts of a list; ten of them fit into a log record
 LIST_ITEMS_MAX: Final = 32
 
-VariablePaths: TypeAlias = tuple[tuple[str, Steps, bool], ...]  #: name, path, personal
+VariablePaths: TypeAlias = tuple[tuple[str, Path, bool], ...]  #: name, path, personal
 
 
 class Variables(NamedTuple):
