@@ -35,7 +35,7 @@ class LaneLimits:
     inputs_max: int = 500  #: of one batch
     deadlines_max: int = 500  #: of one batch
     follow_ups_max: int = 1_000  #: records of one input; a decider that goes on for longer is at fault
-    append_bytes_soft: int = 400_000  #: a batch closes when it has as many
+    append_bytes_soft: int = 700_000  #: a batch closes when it has as many
     append_bytes_max: int = 900_000  #: an input whose records alone have more goes to the dead letters
     backlog_max: int = 5_000  #: outputs not yet confirmed, above which the lane stops deciding
     positions_inputs: int = 10_000  #: inputs without a record, after which the positions are recorded
