@@ -9,17 +9,18 @@ on which partition ``events/kafka_ownership.py``'s.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from aiokafka.admin import NewTopic
 
 from events import kafka_check, kafka_requests, kafka_topics
 from events.adapter import check_append, check_partitions, check_publish
 from events.following import Bell
-from events.kafka_client import KafkaClient
+from events.kafka_client import PAUSE_MAX_S, KafkaClient
 from events.kafka_ownership import KafkaOwnership
 from events.kafka_reach import admin_client
 from events.kafka_reader import KafkaReader
@@ -32,6 +33,7 @@ from events.log import (
     Fetched,
     Flaw,
     LogError,
+    LogUnavailableError,
     NewRecord,
     TopicPartition,
     UnknownTopicError,
@@ -40,6 +42,11 @@ from events.ownership import Change, Waiting
 from events.topics import RECORD_BYTES_MAX, TOPICS, Topic
 
 ALREADY_EXISTS: Final = 36  #: Kafka's code
+PATIENCE_S: Final = 30.0  #: with brokers that were there a moment ago
+
+ResultT = TypeVar("ResultT")
+
+logger = logging.getLogger(__name__)
 
 
 class KafkaLog:
@@ -81,7 +88,7 @@ class KafkaLog:
             check_partitions(topic, count)
         if partitions:
             await self.client.connect()
-            await kafka_topics.create(self._settings, partitions)
+            await self._patiently(partial(kafka_topics.create, self._settings, partitions))
             await self._create_others({name: count for name, count in partitions.items() if name not in TOPICS})
             for topic, count in partitions.items():
                 await self._until_known(topic, count)
@@ -193,7 +200,7 @@ class KafkaLog:
     async def flaws(self) -> Sequence[Flaw]:
         """What differs from sound settings of brokers and topics (``events/kafka_check.py``)."""
         self.check_open()
-        found = await kafka_check.problems(self._settings)
+        found = await self._patiently(partial(kafka_check.problems, self._settings))
         return [Flaw(problem.severity == "error", str(problem)) for problem in found if problem.severity != "note"]
 
     async def is_owned(self, role: str) -> bool:
@@ -244,6 +251,19 @@ class KafkaLog:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def _patiently(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Ask again for a while: brokers that have let us in may be about to restart."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + PATIENCE_S
+        while True:
+            try:
+                return await call()
+            except LogUnavailableError as error:
+                if not error.retriable or loop.time() >= until_s:
+                    raise
+                logger.info("asking again: %s", error)
+            await asyncio.sleep(PAUSE_MAX_S)
 
     async def _finishing(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a write that ``close`` waits for; a caller that is cancelled leaves it to its end."""
