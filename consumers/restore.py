@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import uuid4
@@ -124,14 +124,23 @@ async def starting_positions(log: Log, tail: Tail, topics: Sequence[str], partit
     positions: dict[TopicPartition, int] = {}
     for topic in topics:
         place = TopicPartition(topic, partition)
-        start, end = await log.start_offset(place), await log.end_offset(place)
         position = tail.positions.get(topic)
         if position is None:
-            position = start
+            position = await log.start_offset(place)
+        positions[place] = position
+    await check_positions(log, positions)
+    return positions
+
+
+async def check_positions(log: Log, positions: Mapping[TopicPartition, int]) -> None:
+    """Raise ``PositionError``, with what to do, if a topic does not reach from the position in it."""
+    for place, position in positions.items():
+        start, end = await log.start_offset(place), await log.end_offset(place)
         if not start <= position <= end:
+            topic, partition = place
+            why = "records were deleted before they were read" if position < start else "the topic was made anew"
             raise PositionError(
                 f"{topic}/{partition} holds offsets {start} to {end}, and the log has decided all below {position}: "
-                + ("records were deleted before they were read" if position < start else "the topic was made anew")
+                f"{why}. Restore the topic from a copy that keeps offsets; if there is none, stop all serve and go on "
+                f"with vip-router topics skip {topic} --partition {partition} --to start --reason TEXT"
             )
-        positions[place] = position
-    return positions

@@ -21,6 +21,7 @@ from events.kafka_quiet import quieten
 from events.kafka_reach import NotLetInError, ensure_reachable
 from events.kafka_settings import Broker, KafkaSettings
 from events.log import LogError, LogUnavailableError, TopicPartition, UnknownTopicError
+from events.topics import TOPICS
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +219,10 @@ class KafkaClient:
     async def _count(self, topic: str) -> int:
         ((code, _name, _internal, partitions),) = await self._describe([self.settings.topic(topic)])
         if code == UNKNOWN_TOPIC:
-            raise UnknownTopicError(f"there is no topic {topic} in this log")
+            raise UnknownTopicError(
+                f"there is no topic {self.settings.topic(topic)} on these brokers: correct --topic-prefix, or make the "
+                "topics with vip-router topics create"
+            )
         if code != 0:
             raise errors.for_code(code)(topic)
         self._counts[topic] = len(partitions)
@@ -226,7 +230,7 @@ class KafkaClient:
 
     async def _look_for(self, topic: str) -> None:
         """A topic that we know of has no leader: it is new, or it was deleted, or made anew with another count."""
-        before = self._counts.pop(topic)
+        before = self._counts[topic]  # it stays known: others who ask meanwhile come here, too, and wait as well
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         while True:
@@ -234,8 +238,11 @@ class KafkaClient:
                 now = await self._count(topic)
             except UnknownTopicError:
                 if loop.time() - began_s > GONE_AFTER_S:
+                    known = TOPICS.get(topic)
+                    is_log = known is not None and known.written_by == "append"
+                    anew = "" if is_log else ", or make it with vip-router topics create"
                     raise UnknownTopicError(
-                        f"the topic {topic} was deleted: restore it from a copy, or make it with topics create"
+                        f"the topic {topic} was deleted: restore it from a copy that keeps offsets{anew}"
                     ) from None
                 await asyncio.sleep(PAUSE_FIRST_S)
                 continue

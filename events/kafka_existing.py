@@ -84,7 +84,12 @@ class LogIds:
             if known is not None:
                 raise self._made_anew(place)
             return None
-        log_id = self._log_id(first)
+        try:
+            log_id = self._log_id(first)
+        except ChainError:
+            if known is not None:
+                raise self._made_anew(place) from None
+            raise
         if known is None:
             known = self._rules.setdefault(place, Existing(place, log_id))
         if known.log_id != log_id:

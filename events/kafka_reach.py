@@ -76,7 +76,9 @@ async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminCl
     try:
         await client.start()
         yield client
-    except (OSError, errors.KafkaConnectionError, errors.RequestTimedOutError) as error:
+    except (OSError, errors.KafkaError) as error:
+        if isinstance(error, errors.KafkaError) and not error.retriable:
+            raise
         raise LogUnavailableError(
             f"Kafka did not answer ({type(error).__name__}): see whether all brokers run, and that the addresses which "
             "they advertise can be reached from here"

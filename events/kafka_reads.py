@@ -80,6 +80,11 @@ class KafkaReads:
         place, offset = wanted
         if answer.code == OUT_OF_RANGE:
             start, end = await self.range(place)
+            if is_log(place.topic) and offset > end:
+                raise OffsetOutOfRangeError(
+                    f"{place.topic}/{place.partition} ends at {end}, and was read up to {offset} before: it was cut or "
+                    "made anew under us. Stop all serve of this log; restore the topic from a copy that keeps offsets"
+                )
             check_range(place, offset, start=start, end=end)
             raise errors.OffsetOutOfRangeError(f"{place.topic}/{place.partition}: {offset}, now it is in range")
         if answer.code:

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from consumers.audit.checking import Partition, Rule, expect, require
-from consumers.audit.reading import Seen
+from consumers.audit.reading import Seen, place_of
 from consumers.audit.report import BrokenError, Place
 from events.chain import Link, Progress
 from events.log import StoredRecord
@@ -19,7 +19,10 @@ _OURS: Final = re.compile(r"deadline/(answer|crm|forget|fallback|wait|drain)/[0-
 
 
 class Causes(Rule):
-    """Each input makes its records once, in order, in the append whose positions pass it; positions only grow."""
+    """Each input makes its records once, in order, in the append whose positions pass it; positions only grow.
+
+    But where somebody has set one by hand: its record says which, from where, to where.
+    """
 
     name = "causes"
 
@@ -32,12 +35,15 @@ class Causes(Rule):
         self._here: list[tuple[str, int, StoredRecord]] = []  # inputs of the append that is being read
         self._cause: dict[str, Any] | None = None
         self._begins = 1  # the append's first offset
+        self._beyond: dict[str, BrokenError] = {}  # positions beyond their topic's end, unless they are taken back
         self.mark = 0
 
     def see(self, found: Seen, link: Link) -> None:
         """Follow inputs and positions."""
         if found.moves:
             self._take_cause(found)
+        elif "skip" in found.data:
+            self._take_skip(found.data["skip"], link.progress)
         if link.progress is not None:
             self._end_append(found, link.progress)
 
@@ -62,6 +68,16 @@ class Causes(Rule):
         self._last[topic] = offset
         self._here.append((topic, offset, found.stored))
 
+    def _take_skip(self, skip: dict[str, Any], progress: Progress | None) -> None:
+        """What was read of the topic before counts no more; the positions in the headers are what the record says."""
+        topic, position = skip["topic"], skip["to"]
+        require(topic in self._topics, "this log does not read that topic", field="data.skip.topic", found=topic)
+        expect("data.skip.from", self._told.positions.get(topic), skip["from"], "it was not there")
+        expect("(header positions)", position, progress and progress.positions.get(topic), "it is not set there")
+        self._told.positions[topic] = position
+        self._last[topic] = position - 1
+        self._beyond.pop(topic, None)
+
     def _check_offset(self, topic: str, offset: int) -> None:
         last, position = self._last.get(topic, -1), self._told.positions.get(topic, 0)
         require(
@@ -79,16 +95,19 @@ class Causes(Rule):
         require(not unread, "it has a position in a topic that this log does not read", field="(header positions)")
         for topic, position in before.positions.items():
             now = progress.positions.get(topic, -1)
+            if now < position and topic in self._beyond:
+                raise self._beyond[topic]
             require(
                 now >= position, f"the position in {topic} goes back",
                 field="(header positions)", expected=f"at least {position}", found=now,
             )  # fmt: skip
         for topic, position in progress.positions.items():
             end = self._ends[topic]
-            require(
-                position <= end, f"the position in {topic} lies beyond its end",
-                field="(header positions)", expected=f"at most {end}", found=position,
-            )  # fmt: skip
+            if position > end and topic not in self._beyond:
+                self._beyond[topic] = BrokenError(
+                    f"the position in {topic} lies beyond its end", field="(header positions)",
+                    expected=f"at most {end}", found=position, place=place_of(found.stored),
+                )  # fmt: skip
         for topic, offset, stored in self._here:
             self._check_passed(topic, offset, stored, progress)
         end = found.stored.offset + 1  # what a log says that publishes outputs in the same step
@@ -99,6 +118,11 @@ class Causes(Rule):
         self._told, self._here, self._cause = progress, [], None
         self._begins = end
         self.mark = progress.mark
+
+    def finish(self) -> None:
+        """Every position lies in its topic."""
+        for broken in self._beyond.values():
+            raise broken
 
     def _check_passed(self, topic: str, offset: int, stored: StoredRecord, progress: Progress) -> None:
         position = progress.positions.get(topic, -1)

@@ -157,7 +157,8 @@ class _Partition:
         record, data = found.record, found.data
         now = Moment.at(record.at_ms)
         if record.type == "lane.positions":
-            expected = lane_positions(self._place.topic, self._place.partition, found.stored.offset, now)
+            place, skip = self._place, data.get("skip")
+            expected = lane_positions(place.topic, place.partition, found.stored.offset, now, skip=skip)
         elif record.type == "log.genesis":
             told = {name: data.get(name) for name in ("log_id", "cluster_id")}
             expected = genesis(

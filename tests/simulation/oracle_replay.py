@@ -162,7 +162,7 @@ class Replay:
             raise ViolationError(
                 "replay", f"{self._log.place} at {line.stored.offset}: {line.record.type} does not follow"
             )
-        home = line.record.contact or line.record.workspace
+        home = line.record.contact if self._log.spec.role == "router" else line.record.workspace
         if partition_of(home, self._kept.broker.partitions[self._log.place.topic]) != self._log.place.partition:
             raise ViolationError("outcome", f"{self._log.place} at {line.stored.offset}: {home!r} belongs elsewhere")
         offset = self._policies.offsets.get(decision.policy or "") if self._log.spec.records_policies else None
