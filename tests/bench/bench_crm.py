@@ -230,7 +230,7 @@ async def bytes_each(port: int, count: int, connections: int) -> float:
             gc.collect()
             tracemalloc.start()
             await log.append(place, new, expected=2)
-            await until(lambda: sum(consumer._held.values()) == count + 1)
+            await until(lambda: consumer._bounds.held.total() == count + 1)
             await until(lambda: client.counts["requests"] == min(count + 1, connections))
             await asyncio.sleep(0.5)  # the connections are made
             gc.collect()
@@ -338,10 +338,10 @@ async def beside_waiting(port: int, waiting: int, probes: int) -> tuple[float, f
             await desk.latencies_ms(3 * WARM)
             alone = await desk.latencies_ms(probes)
             await desk.open(waiting, "slow")
-            await until(lambda: consumer._held["slow"] == waiting)
+            await until(lambda: consumer._bounds.held["slow"] == waiting)
             await desk.latencies_ms(3 * WARM)
             beside = await desk.latencies_ms(probes)
-            assert consumer._held["slow"] == waiting
+            assert consumer._bounds.held["slow"] == waiting
         stop.set()
         await running
     return percentile(alone, 0.99), percentile(beside, 0.99)

@@ -127,7 +127,7 @@ def told(client: CrmClient, outcome: Answered | Failed, caplog: pytest.LogCaptur
     reprs += [repr(outcome), repr(client), repr(client.counts), repr(client.breakers()), repr(client._cache)]
     reprs += [repr(vars(client)), *(repr(endpoint) for endpoint in client._endpoints.values())]
     record = answer_record(
-        Ask(TopicPartition(ROUTING_LOG, 0), 7, 2, ask(contact="c-1"), "p", 0), outcome, now_ms=NOW_MS
+        Ask(TopicPartition(ROUTING_LOG, 0), 7, 2, ask(contact="c-1"), "p", 0, False), outcome, now_ms=NOW_MS
     )
     value = orjson.loads(record.value or b"")
     for place in ("variables", "personal_variables"):
