@@ -26,8 +26,10 @@ FIXTURE = "brokers"  # every test on brokers has it, through the others
 class Brokers(Protocol):
     """What the fixture `brokers` is: ``with brokers(1, Extra(config=...)) as kafka``."""
 
-    def __call__(self, n: int, extra: Extra | None = None) -> AbstractContextManager[Cluster]:
-        """``n`` brokers, stopped at the end of the context."""
+    def __call__(
+        self, n: int, extra: Extra | None = None, *, backend: str | None = None
+    ) -> AbstractContextManager[Cluster]:
+        """``n`` brokers, stopped at the end of the context. ``backend``: for who needs one and no other."""
 
 
 class Proof(NamedTuple):
@@ -59,9 +61,9 @@ class Session:
         return f"{self.passed_n} tests passed on them; {kinds}, {brokers_n} started, {topics_n} topics made"
 
     @contextlib.contextmanager
-    def cluster(self, n: int, extra: Extra | None = None) -> Iterator[Cluster]:
+    def cluster(self, n: int, extra: Extra | None = None, *, backend: str | None = None) -> Iterator[Cluster]:
         """Start a cluster, hear what it is, hand it out, see what was made on it, and stop it."""
-        with Cluster(n, extra, backend=backends.choose().backend) as cluster:
+        with Cluster(n, extra, backend=backend or backends.choose().backend) as cluster:
             proof = prove(cluster)
             self.open.append(cluster)
             try:

@@ -13,15 +13,14 @@ import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from tests.brokers import probe
 from tests.brokers.cluster import ASK_TIMEOUT_S, Cluster
 from tests.brokers.container import DATA, ContainerNode
-from tests.brokers.fixtures import Brokers
 from tests.brokers.node import Extra, Node
 from tests.brokers.process import ProcessNode
 from tests.brokers.proxy import Proxy
@@ -95,7 +94,7 @@ def _fill(path: Path) -> None:
 
 
 @contextmanager
-def arena(brokers: Brokers, backend: str) -> Iterator[Arena]:
+def arena(brokers: Callable[[int, Extra], AbstractContextManager[Cluster]], backend: str) -> Iterator[Arena]:
     """Brokers made by ``brokers``, of this backend, behind proxies: clients are told the proxies' addresses."""
     has_disks = backend == "containers" or _can_mount()
     with ExitStack() as stack:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import orjson
@@ -16,7 +17,6 @@ import pytest
 
 from events.log import StoredRecord, TopicPartition
 from events.topics import ASSIGNMENTS, CONVERSATION_EVENTS, ROUTING_LOG
-from tests.brokers import backends
 from tests.brokers.fixtures import Brokers
 from tests.chaos import faults, running
 from tests.chaos.arena import arena
@@ -43,9 +43,9 @@ class Survived(NamedTuple):
 
 @pytest.fixture(scope="module")
 def grounds(brokers: Brokers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grounds]:
-    """Three brokers, a CRM and policies."""
+    """Three brokers as processes, whatever those of other tests are; a CRM, and policies."""
     folder = tmp_path_factory.mktemp("chaos")
-    with arena(brokers, backends.choose().backend) as made, crm(folder, crm_contacts()) as crm_url:
+    with arena(partial(brokers, backend="processes"), "processes") as made, crm(folder, crm_contacts()) as crm_url:
         policies = folder / "policies"
         yield Grounds(made, folder, policies, write_policies(policies, crm_url))
 
