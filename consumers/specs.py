@@ -11,6 +11,7 @@ from events.outputs import assignment_outputs, routing_outputs
 from routing.contacts import Contacts
 from routing.inputs import AgentsConfigured, Cause, Event
 from routing.policy import Policy
+from routing.workspace_parts import RULES
 from routing.workspaces import Workspaces
 
 ROUTER: Final = LaneSpec(
@@ -35,7 +36,14 @@ def _agents_of(workspace: str, policy: Policy) -> Event:
         source=f"/vip-router/{workspace}/policy",
         time_ms=0,
         cause=Cause(id=f"agents/{policy.version}"),
-        body=AgentsConfigured(max_open=policy.agents.max_open, agents=policy.agents.agents),
+        body=AgentsConfigured(
+            max_open=policy.agents.max_open,
+            agents=policy.agents.agents,
+            presence_ttl_ms=policy.agents.presence_ttl_ms,
+            wrap_up_ms=policy.agents.wrap_up_ms,
+            missed_offers_max=policy.agents.missed_offers_max,
+            rules=RULES,
+        ),
     )
 
 

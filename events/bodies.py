@@ -149,7 +149,16 @@ def _agent_updated(data: wire.AgentUpdated) -> inputs.AgentUpdated:
         email=_short(data.email, EMAIL_CHARS_MAX),
         teams=tuple(dict.fromkeys(plain_id(team, "data.teams", "bad-data") for team in data.teams)),
         max_open=data.max_open,
+        weight=data.weight,
+        languages=_languages(data.languages),
+        skills=tuple(dict.fromkeys(plain_id(skill, "data.skills", "bad-data") for skill in data.skills)),
+        wrap_up_ms=None if data.wrap_up_s is None else data.wrap_up_s * 1000,
     )
+
+
+def _languages(tags: list[str]) -> tuple[str, ...]:
+    shown = (_short(tag, wire.LANGUAGE_CHARS_MAX) for tag in tags)
+    return tuple(dict.fromkeys(tag for tag in shown if tag is not None))
 
 
 def _presence(data: wire.AgentPresence) -> inputs.AgentPresence:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from msgspec import ValidationError, convert
 
-from events import topics, wire
+from events import event_types, topics, wire
 from events.bodies import AGENT_EVENTS, CONVERSATION_EVENTS, CRM_ANSWERS, REQUESTS
 from events.cloudevents import DEFAULT_WORKSPACE, BadInputError, Envelope, Reason, explain, open_envelope, plain_id
 from events.log import StoredRecord
@@ -148,10 +148,10 @@ def workspace_of(envelope: Envelope) -> str:
 
 def _unknown(type_: str, topic: str) -> BadInputError:
     """The type itself is not told: it is whatever somebody wrote there."""
-    for known in wire.EVENT_TYPES:
+    for known in event_types.EVENT_TYPES:
         if known.name == type_:
             return BadInputError("unknown-type", f"{type_} does not belong on {topic}: publish it on {known.topic}")
-    names = [known.name for known in wire.EVENT_TYPES if known.topic == topic]
+    names = [known.name for known in event_types.EVENT_TYPES if known.topic == topic]
     near = get_close_matches(type_[: wire.ID_CHARS_MAX], names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known on {topic}: {', '.join(names)}"
     return BadInputError("unknown-type", f"type: {hint}")

@@ -14,6 +14,7 @@ from events.cloudevents import envelope
 from events.ids import event_id
 from events.log import NewRecord
 from events.records import source_of
+from events.times import format_time
 from routing.decider import LogRecord
 
 REQUESTS: Final = frozenset({"assignment.requested", "assignment.ended", "assignment.taken", "assignment.refused"})
@@ -130,23 +131,45 @@ def _queued(writer: _Writer, data: dict[str, Any]) -> None:
     _tell(writer, data, "conversation.queued", fields)
 
 
+def _offered(writer: _Writer, data: dict[str, Any]) -> None:
+    until = format_time(data["until_ms"])
+    fields = {"agent": data["agent"], "token": data["token"], "until": until}
+    _tell(writer, data, "conversation.offered", fields)
+
+
+def _ignored(writer: _Writer, data: dict[str, Any]) -> None:
+    refused = data.get("refused")
+    if refused is not None:
+        _tell(writer, data, "conversation.accept-refused", {**refused, "reason": data["reason"]})
+
+
 def _made(writer: _Writer, data: dict[str, Any]) -> None:
     released = data.get("released")
     if released is not None:
-        _tell(writer, data, "conversation.released", {"agent": released["agent"], "reason": released["reason"]})
+        _taken_back(writer, data, released["agent"], released["reason"])
     names = ("route", "route_reason", "agent", "team", "strategy", "reason", "waited_ms", "policy")
     fields = {name: data[name] for name in names if data.get(name) is not None}
     _tell(writer, data, "conversation.assigned", fields)
 
 
 def _rerouted(writer: _Writer, data: dict[str, Any]) -> None:
-    fields = {name: data[name] for name in ("agent", "route", "route_reason", "policy")}
-    _tell(writer, data, "conversation.rerouted", fields)
+    if data["from"] == "assigned":  # who was only offered it is told when he accepts
+        fields = {name: data[name] for name in ("agent", "route", "route_reason", "policy")}
+        _tell(writer, data, "conversation.rerouted", fields)
+
+
+def _taken_back(writer: _Writer, data: dict[str, Any], agent: str, reason: str) -> None:
+    """An agent has it no more, or may not accept it any more."""
+    if data["from"] == "offered":
+        fields = {"agent": agent, "token": data["token"], "reason": reason}
+        _tell(writer, data, "conversation.offer-withdrawn", fields)
+    else:
+        _tell(writer, data, "conversation.released", {"agent": agent, "reason": reason})
 
 
 def _released(writer: _Writer, data: dict[str, Any]) -> None:
     if data.get("agent") is not None:
-        _tell(writer, data, "conversation.released", {"agent": data["agent"], "reason": data["reason"]})
+        _taken_back(writer, data, data["agent"], data["reason"])
     if data["to"] == "waiting":
         _queued(writer, data)
 
@@ -157,8 +180,10 @@ def _not_routed(writer: _Writer, data: dict[str, Any]) -> None:
 
 _ASSIGNMENT_OUTPUTS: Final[dict[str, Callable[[_Writer, dict[str, Any]], None]]] = {
     "assignment.queued": _queued,
+    "assignment.offered": _offered,
     "assignment.made": _made,
     "assignment.rerouted": _rerouted,
     "assignment.released": _released,
     "assignment.not-routed": _not_routed,
+    "input.ignored": _ignored,
 }

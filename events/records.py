@@ -24,13 +24,13 @@ from routing.inputs import Cause, Event, Origin, body_from_record
 from routing.policy import Policy
 
 LANE_TYPES: Final = frozenset({"log.genesis", "lane.positions"})  #: records that no decider sees
+OFFER_ANSWERS: Final = frozenset({"assignment.accepted", "assignment.declined"})
 POLICY_RECORDED: Final = "policy.recorded"
 RECORD_TYPES: Final = (
     "conversation.started", "conversation.joined", "conversation.taken", "conversation.ended", "contact.changed",
     "email.rejected", "email.accepted", "email.timed-out", "email.unreachable", "crm.resolved", "crm.unresolved",
-    "assignment.queued", "assignment.made", "assignment.rerouted", "assignment.released", "assignment.not-routed",
-    "agent.changed",
-    "agents.recorded", "input.ignored", POLICY_RECORDED, *sorted(LANE_TYPES),
+    "assignment.queued", "assignment.offered", "assignment.made", "assignment.rerouted", "assignment.released",
+    "assignment.not-routed", "agent.changed", "agents.recorded", "input.ignored", POLICY_RECORDED, *sorted(LANE_TYPES),
 )  # fmt: skip
 
 
@@ -95,6 +95,8 @@ def decided(
     }
     if first:
         data["input"], told_personal = event.recorded()
+        if contact and not event.contact:  # an agent's word about a conversation: its record keeps who said it
+            data["input"]["agent"] = event.conversation
         if told_personal:
             personal = {"input": told_personal, **personal}
     data["policy"] = decision.policy
@@ -194,10 +196,11 @@ def event_of(record: LogRecord) -> Event:
         told = dict(data["input"])
         origin = told.pop("origin", None)
         source, time_ms = told.pop("source"), told.pop("time_ms")
+        by_agent = told["type"] in OFFER_ANSWERS and "agent" in told
         return Event(
             workspace=record.workspace,
-            contact=record.contact,
-            conversation=record.subject,
+            contact="" if by_agent else record.contact,
+            conversation=told.pop("agent") if by_agent else record.subject,
             source=source,
             time_ms=time_ms,
             cause=convert(data["cause"], Cause),

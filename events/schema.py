@@ -1,15 +1,16 @@
 """The contract for machines: JSON Schema of every public event, and the check of an event before it is published.
 
-Made of ``events/wire.py``, so that it cannot differ from what is read and written.
+Made of ``events/wire.py`` and ``events/event_types.py``, so that it cannot differ from what is read and written.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+import orjson
 from msgspec.json import schema_components
 
-from events import topics, wire
+from events import event_types, topics, wire
 from events.cloudevents import DEFAULT_WORKSPACE, SOURCE_CHARS_MAX, BadInputError, open_envelope
 from events.decode import contact_of, decode_agent, decode_conversation, workspace_of
 from events.log import StoredRecord
@@ -63,12 +64,15 @@ def check_publishable(raw: bytes) -> Publishable:
 
 def schemas() -> dict[str, dict[str, Any]]:
     """JSON Schema (2020-12) of each public event type, envelope included; each stands alone."""
-    return {event.name: event_schema(event) for event in wire.EVENT_TYPES if event.topic in wire.PUBLIC_TOPICS}
+    return {
+        event.name: event_schema(event) for event in event_types.EVENT_TYPES if event.topic in event_types.PUBLIC_TOPICS
+    }
 
 
-def event_schema(event: wire.EventType) -> dict[str, Any]:
+def event_schema(event: event_types.EventType) -> dict[str, Any]:
     """JSON Schema of one event type, in structured mode. Unknown fields are allowed, as the contract has it."""
-    (data,), definitions = schema_components([event.data], ref_template="#/$defs/{name}")
+    (data,), components = schema_components([event.data], ref_template="#/$defs/{name}")
+    definitions = orjson.loads(orjson.dumps(components))  # a default may be a tuple
     read = event.topic in _READ_TOPICS
     required = ["specversion", "id", "source", "type"]
     if not read:
@@ -89,7 +93,7 @@ def event_schema(event: wire.EventType) -> dict[str, Any]:
     }
 
 
-def _attributes(event: wire.EventType, *, read: bool) -> dict[str, Any]:
+def _attributes(event: event_types.EventType, *, read: bool) -> dict[str, Any]:
     """The schema of the envelope's attributes."""
     text = {"type": "string", "minLength": 1, "maxLength": wire.ID_CHARS_MAX}
     id_ = {"type": ["string", "integer"], "minLength": 1, "maxLength": wire.ID_CHARS_MAX} if read else text

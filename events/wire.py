@@ -3,16 +3,16 @@
 Reading them into what deciders take is ``events/decode.py``'s business, the envelope around them
 ``events/cloudevents.py``'s. Structs of what comes in are lenient where the contract is: unknown fields are ignored,
 enumerations are open (the deciders read unknown values as ``other``), ids may be whole numbers.
-The JSON Schema that ``vip-router schema`` prints is made of these.
+Which type travels where says ``events/event_types.py``; the JSON Schema that ``vip-router schema`` prints is made of
+both.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from events import topics
 from routing.inputs import AssignmentRequested, PoolTarget, RouteTarget
 
 ID_CHARS_MAX: Final = 256
@@ -21,7 +21,9 @@ NAME_CHARS_MAX: Final = 200  #: longer names are cut
 LANGUAGE_CHARS_MAX: Final = 35  #: longer tags are cut (RFC 5646, 4.4.1)
 CHANNEL_TYPE_CHARS_MAX: Final = 64  #: longer ones are cut
 REASON_CHARS_MAX: Final = 200  #: longer ones are cut
-TEAMS_MAX: Final = 100  #: of one agent; more are bad data
+TEAMS_MAX: Final = 100  #: of one agent, and of his languages and skills; more are bad data
+WEIGHT_MAX: Final = 100
+WRAP_UP_MAX_S: Final = 86_400
 ROOM_MAX: Final = 1_000_000  #: conversations that one agent may have
 
 _NO_CONTROLS: Final = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
@@ -60,7 +62,9 @@ RouteReason: TypeAlias = Annotated[
         "late-vip",
     ),
 ]
-Strategy: TypeAlias = Annotated[str, _open("round-robin", "least-open")]
+Strategy: TypeAlias = Annotated[
+    str, _open("round-robin", "least-open", "longest-idle", "sticky", "dedicated", "joined", "by-hand")
+]  # fmt: skip
 
 
 class Data(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -166,6 +170,10 @@ class AgentUpdated(Data, frozen=True, kw_only=True):
     email: str | None = None
     teams: Annotated[list[Id], Meta(max_length=TEAMS_MAX)]
     max_open: Annotated[int, Meta(ge=0, le=ROOM_MAX)] | None = None
+    weight: Annotated[int, Meta(ge=1, le=WEIGHT_MAX)] = 1
+    languages: Annotated[list[str], Meta(max_length=TEAMS_MAX)] = []
+    skills: Annotated[list[Id], Meta(max_length=TEAMS_MAX)] = []
+    wrap_up_s: Annotated[int, Meta(ge=0, le=WRAP_UP_MAX_S)] | None = None
 
 
 class AgentPresence(Data, frozen=True, kw_only=True):
@@ -279,6 +287,22 @@ class ConversationOffered(Output, frozen=True, kw_only=True):
     until: Time
 
 
+class OfferWithdrawn(Output, frozen=True, kw_only=True):
+    """``conversation.offer-withdrawn``: the agent cannot accept it any more, and why."""
+
+    agent: str
+    token: str
+    reason: str
+
+
+class AcceptRefused(Output, frozen=True, kw_only=True):
+    """``conversation.accept-refused``: an agent accepted what is not offered to him any more, or never was."""
+
+    agent: str
+    token: str
+    reason: str
+
+
 class ConversationAssigned(Output, frozen=True, kw_only=True):
     """``conversation.assigned``: it has this owner now, and why."""
 
@@ -360,44 +384,3 @@ class DeadLetter(Data, frozen=True, kw_only=True):
     value_base64: str | None = None  #: absent: the record had no value, or ``value_bytes`` says that it was too large
     value_bytes: int | None = None  #: the size of a value that does not fit; it stands in its topic
     headers: list[Header] = []
-
-
-class EventType(NamedTuple):
-    """One type of the contract: its name, the topic it travels on, and its data."""
-
-    name: str
-    topic: str
-    data: type[Data]
-
-
-EVENT_TYPES: Final[tuple[EventType, ...]] = (
-    EventType("conversation.opened", topics.CONVERSATION_EVENTS, ConversationOpened),
-    EventType("message.received", topics.CONVERSATION_EVENTS, MessageReceived),
-    EventType("contact.updated", topics.CONVERSATION_EVENTS, ContactUpdated),
-    EventType("assignee.changed", topics.CONVERSATION_EVENTS, AssigneeChanged),
-    EventType("conversation.closed", topics.CONVERSATION_EVENTS, ConversationClosed),
-    EventType("reply.failed", topics.CONVERSATION_EVENTS, ReplyFailed),
-    EventType("agent.updated", topics.AGENT_EVENTS, AgentUpdated),
-    EventType("agent.presence", topics.AGENT_EVENTS, AgentPresence),
-    EventType("agent.removed", topics.AGENT_EVENTS, AgentRemoved),
-    EventType("assignment.accepted", topics.AGENT_EVENTS, OfferAnswered),
-    EventType("assignment.declined", topics.AGENT_EVENTS, OfferAnswered),
-    EventType("crm.answered", topics.CRM_ANSWERS, CrmAnswered),
-    EventType("crm.failed", topics.CRM_ANSWERS, CrmFailed),
-    EventType("reply.requested", topics.REPLIES, ReplyRequested),
-    EventType("contact.email-captured", topics.REPLIES, EmailCaptured),
-    EventType("conversation.queued", topics.ASSIGNMENTS, ConversationQueued),
-    EventType("conversation.offered", topics.ASSIGNMENTS, ConversationOffered),
-    EventType("conversation.assigned", topics.ASSIGNMENTS, ConversationAssigned),
-    EventType("conversation.rerouted", topics.ASSIGNMENTS, ConversationRerouted),
-    EventType("conversation.released", topics.ASSIGNMENTS, ConversationReleased),
-    EventType("conversation.not-routed", topics.ASSIGNMENTS, ConversationNotRouted),
-    EventType("assignment.requested", topics.ASSIGNMENT_REQUESTS, AssignmentRequest),
-    EventType("assignment.ended", topics.ASSIGNMENT_REQUESTS, AssignmentEnd),
-    EventType("assignment.taken", topics.ASSIGNMENT_REQUESTS, AssignmentTake),
-    EventType("assignment.refused", topics.ASSIGNMENT_REQUESTS, AssignmentEnd),
-    EventType("dead.letter", topics.DEAD_LETTERS, DeadLetter),
-)
-PUBLIC_TOPICS: Final = (
-    topics.CONVERSATION_EVENTS, topics.AGENT_EVENTS, topics.REPLIES, topics.ASSIGNMENTS, topics.DEAD_LETTERS,
-)  # fmt: skip

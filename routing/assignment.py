@@ -2,7 +2,7 @@
 
 ``decide`` turns an input of a workspace into at most one record, ``follow_up`` into the next one that it makes
 possible. Both are pure and look only at the heads of queues: a decision costs the same whoever waits.
-The state is ``workspace_state.py``'s, agents' inputs are ``workspace_agents.py``'s.
+The state is ``workspace_state.py``'s, agents' inputs are ``workspace_agents.py``'s, offers ``offers.py``'s.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from routing.choosing import armed, choose, made, new_routing, queued, record, shown
+from routing.choosing import armed, choose, new_routing
 from routing.decider import Decision
 from routing.inputs import (
+    AssignmentAccepted,
+    AssignmentDeclined,
     AssignmentEnded,
     AssignmentRefused,
     AssignmentRequested,
@@ -22,10 +24,13 @@ from routing.inputs import (
     DeadlinePassed,
     Event,
 )
+from routing.offers import decide_answer, missed
 from routing.strategies import Chosen
-from routing.workspace_agents import configure_next, decide_agent, ignored_by_nobody
-from routing.workspace_index import Desk
+from routing.waits import has_passed
+from routing.workspace_agents import configure_next, decide_agent, decide_agents_time, ignored_by_nobody, rest_next
+from routing.workspace_index import LIVE, Desk
 from routing.workspace_parts import ConversationId, ConversationPart, Routing, routing_data
+from routing.workspace_records import given, made, queued, record, shown, withdrawn
 
 FOLLOW_UPS_MAX: Final = 100  #: records that one input may cause after its own; a drain deadline does the rest
 
@@ -56,7 +61,9 @@ def decide(desk: Desk, event: Event, now_ms: int) -> Decision | None:
         return _deadline(desk, event, event.body, now_ms)
     decider = _REQUESTS.get(type(event.body))
     if decider is None:
-        return decide_agent(desk, event, now_ms)
+        answers = isinstance(event.body, AssignmentAccepted | AssignmentDeclined)
+        answer = decide_answer(desk, event, now_ms) if answers else None
+        return answer or decide_agent(desk, event, now_ms)
     if event.conversation is None or not event.contact:
         return ignored_by_nobody(desk, "no-conversation")
     conversation = ConversationId(event.contact, event.conversation)
@@ -69,30 +76,33 @@ def follow_up(desk: Desk, follow_ups: int, now_ms: int) -> Decision | None:
 
 
 def next_step(desk: Desk, now_ms: int) -> Decision | None:
-    """What is left to do: first release what removed agents had, then take the policy's agents, then serve."""
+    """What is left to do: release what removed agents had, take the policy's agents, let rest who is missing, serve."""
     if desk.releasing:
         return _release_next(desk, min(desk.releasing), now_ms)
     if desk.unconfigured:
         return configure_next(desk)
+    if desk.missing:
+        return rest_next(desk)
     return _serve_next(desk, now_ms) if desk.ready else None
 
 
 def _serve_next(desk: Desk, now_ms: int) -> Decision:
     """Give the foremost of those for whom somebody is free to whom it is due."""
-    heads = [head for pool in desk.ready_pools() if (head := pool.waiting.head()) is not None]
+    heads = [head for pool in desk.pools.ready_pools() if (head := pool.waiting.head()) is not None]
     _, conversation = min(heads)
     part = desk.conversation(conversation)
     assert part.routing is not None
-    chosen = choose(desk, conversation, part.routing)
+    chosen = choose(desk, conversation, part.routing, now_ms)
     assert chosen is not None, f"{conversation}: somebody is free but nobody can have it"
-    return made(conversation, part, part.routing, chosen, now_ms)
+    return given(conversation, part, part.routing, chosen, now_ms)
 
 
 def _release_next(desk: Desk, agent: str, now_ms: int) -> Decision:
     """Put the oldest conversation of a removed agent back; one that has no route ends with him."""
     parts = {conversation: desk.conversation(conversation) for conversation in desk.owned(agent)}
     conversation = min(parts, key=lambda each: (_place(parts[each]), each))
-    return _release(conversation, parts[conversation], parts[conversation].routing, "agent-removed", now_ms)
+    part = parts[conversation]
+    return _release(conversation, part, part.routing, "agent-removed", now_ms)
 
 
 def _place(part: ConversationPart) -> tuple[int, ...]:
@@ -100,31 +110,43 @@ def _place(part: ConversationPart) -> tuple[int, ...]:
 
 
 def _release(
-    conversation: ConversationId, part: ConversationPart, routing: Routing | None, reason: str, now_ms: int
+    conversation: ConversationId,
+    part: ConversationPart,
+    routing: Routing | None,
+    reason: str,
+    now_ms: int,
+    *,
+    wrap_up_ms: int = 0,
 ) -> Decision:
-    """Take the owner away; with a ``routing`` it waits there, at its old place, else it is over."""
+    """Take the owner away; with a ``routing`` it waits there, at its old place, else it is over.
+
+    ``wrap_up_ms`` is how long it takes the owner's room after its end.
+    """
     data: dict[str, Any] = {"from": part.status, "to": "ended", "agent": part.agent, "reason": reason}
     if routing is not None:
         data |= {"to": "waiting", **routing_data(armed(replace(routing, queued_ms=now_ms), now_ms))}
     elif part.routing is not None:
         data |= shown(part.routing)
+    data |= withdrawn(part)
+    if wrap_up_ms:
+        data["wrap_up_until_ms"] = now_ms + wrap_up_ms
     return record("assignment.released", conversation, part, data, routing=routing)
 
 
 def _requested(case: _Case) -> Decision:
     assert isinstance(case.event.body, AssignmentRequested)
-    if case.part.status == "assigned":
+    if case.part.status in {"assigned", "offered"}:
         late = case.event.body.route_reason == "late-vip"
-        return _rerouted(case, case.event.body) if late else case.ignored("already-assigned")
+        return _rerouted(case, case.event.body) if late else case.ignored(f"already-{case.part.status}")
     return _route(case, case.event.body)
 
 
 def _rerouted(case: _Case, body: AssignmentRequested) -> Decision:
     """Who has it keeps it and is told; should he lose it, it waits in the new route at its old place."""
-    old, routing = case.part.routing, case.routing(body)
+    status, old, routing = case.part.status, case.part.routing, case.routing(body)
     if old is not None:
         routing = replace(routing, since_ms=old.since_ms, order=old.order, queued_ms=old.queued_ms)
-    data = {"from": "assigned", "to": "assigned", "agent": case.part.agent, **routing_data(routing)}
+    data = {"from": status, "to": status, "agent": case.part.agent, **routing_data(routing)}
     return record("assignment.rerouted", case.id, case.part, data, routing=routing, more=False)
 
 
@@ -136,9 +158,9 @@ def _route(case: _Case, body: AssignmentRequested) -> Decision:
         old = part.routing
         routing = replace(routing, since_ms=old.since_ms, order=old.order, queued_ms=old.queued_ms)
     routing = _joined(desk, case.id, routing)
-    chosen = None if desk.busy else choose(desk, case.id, routing)
+    chosen = None if desk.busy else choose(desk, case.id, routing, case.now_ms)
     if chosen is not None:
-        return made(case.id, part, routing, chosen, case.now_ms)
+        return given(case.id, part, routing, chosen, case.now_ms)
     return record("assignment.queued", case.id, part, queued(part, routing), routing=routing)
 
 
@@ -147,9 +169,9 @@ def _joined(desk: Desk, conversation: ConversationId, routing: Routing) -> Routi
     if routing.join is None:
         return routing
     other = desk.conversation(ConversationId(conversation.contact, routing.join))
-    if other.status not in {"assigned", "waiting"} or not desk.may_join(conversation, routing.join):
+    if other.status not in LIVE or not desk.may_join(conversation, routing.join):
         return replace(routing, join=None)
-    if other.status == "waiting" and other.routing is not None:
+    if other.status != "assigned" and other.routing is not None:
         return replace(routing, since_ms=other.routing.since_ms, order=other.routing.order)
     return routing
 
@@ -174,8 +196,8 @@ def _routing_or_fallback(case: _Case, body: AssignmentTaken) -> Routing | None:
 
 def _put_back(case: _Case, body: AssignmentTaken) -> Decision:
     part = case.part
-    if part.status == "waiting":
-        return case.ignored("already-waiting")
+    if part.status in {"waiting", "offered"}:
+        return case.ignored(f"already-{part.status}")
     if part.status == "assigned":
         routing = _routing_or_fallback(case, body)
         if routing is None:
@@ -190,15 +212,17 @@ def _unowned(part: ConversationPart) -> str:
 
 def _ended(case: _Case) -> Decision:
     assert isinstance(case.event.body, AssignmentEnded)
-    if case.part.status not in {"assigned", "waiting"}:
-        return case.ignored(_unowned(case.part))
-    return _release(case.id, case.part, None, case.event.body.reason, case.now_ms)
+    part = case.part
+    if part.status not in LIVE:
+        return case.ignored(_unowned(part))
+    wrap_up_ms = case.desk.wrap_up_ms(part.agent) if part.status == "assigned" else 0
+    return _release(case.id, part, None, case.event.body.reason, case.now_ms, wrap_up_ms=wrap_up_ms)
 
 
 def _refused(case: _Case) -> Decision:
     part = case.part
     assert isinstance(case.event.body, AssignmentRefused)
-    if part.status in {"assigned", "waiting", "not-routed"}:
+    if part.status in LIVE or part.status == "not-routed":
         return case.ignored(f"already-{part.status}")
     data = {"from": part.status, "to": "not-routed", "reason": case.event.body.reason}
     return record("assignment.not-routed", case.id, part, data, more=False)
@@ -209,42 +233,19 @@ def _deadline(desk: Desk, event: Event, body: DeadlinePassed, now_ms: int) -> De
         step = next_step(desk, now_ms)
         due_to = None if step is None else (step.contact, step.subject, step.seq - 1)
         return step if due_to == (event.contact, event.conversation, body.seq) else None
+    if not event.contact:
+        return decide_agents_time(desk, str(event.conversation), body, now_ms)
     conversation = ConversationId(event.contact, str(event.conversation))
     part = desk.conversation(conversation)
-    if part.status != "waiting" or part.routing is None or part.armed != body.seq:
+    if part.routing is None or part.armed != body.seq:
         return None
-    if body.kind == "fallback" and part.routing.deadlines.fallback is not None:
-        after = _fallback_opens(part.routing)
-    elif body.kind == "wait" and part.routing.deadlines.wait is not None:
-        after = _waited(desk, conversation, part.routing, now_ms)
-    else:
+    if body.kind == "offer":
+        return missed(desk, conversation, part, now_ms) if part.status == "offered" else None
+    waits = part.status == "waiting"
+    after = has_passed(desk, conversation, part.routing, body.kind, now_ms) if waits else None
+    if after is None:
         return None
     return record("assignment.queued", conversation, part, queued(part, after), routing=after)
-
-
-def _fallback_opens(routing: Routing) -> Routing:
-    return replace(routing, fallback_open=True, deadlines=replace(routing.deadlines, fallback=None))
-
-
-def _waited(desk: Desk, conversation: ConversationId, routing: Routing, now_ms: int) -> Routing:
-    """It waited long enough: to the escalation, at its place, or overdue where there is none.
-
-    One that waited for room with another's owner waits for him no longer; one whose other still waits stays with it.
-    """
-    leader = desk.leader(conversation, routing)
-    join = routing.join if leader is not None and leader.status == "waiting" else None
-    if routing.escalation is None:
-        return replace(routing, join=join, overdue=True, deadlines=replace(routing.deadlines, wait=None))
-    escalated = replace(
-        routing,
-        route="escalated",
-        route_reason="waited",
-        target=routing.escalation,
-        escalation=None,
-        overdue=False,
-        join=join,
-    )
-    return armed(escalated, now_ms)
 
 
 _REQUESTS: Final[Mapping[type, Callable[[_Case], Decision]]] = {

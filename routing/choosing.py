@@ -1,17 +1,19 @@
-"""Who may have a waiting conversation, who of them gets it, and how the record explains it."""
+"""Who may have a waiting conversation, and who of them gets it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 
-from msgspec import to_builtins
 from msgspec.structs import replace
 
-from routing.decider import Decision
+from routing.desk_agents import Line
 from routing.inputs import AssignmentRequested, PoolTarget, RouteTarget
-from routing.strategies import CANDIDATES_MAX, Chosen, Line
+from routing.strategies import CANDIDATES_MAX, CROWD, CROWD_NAMED_MAX, Chosen, Pool
 from routing.workspace_index import Desk
-from routing.workspace_parts import ConversationId, ConversationPart, Deadlines, Routing, routing_data
+from routing.workspace_parts import ConversationId, ConversationPart, Deadlines, Routing, TurnPart
+
+_REASONS: Final = {"round-robin": "next-in-turn", "least-open": "fewest-open", "longest-idle": "longest-idle"}
 
 
 def new_routing(body: AssignmentRequested, *, order: int, now_ms: int) -> Routing:
@@ -30,53 +32,100 @@ def new_routing(body: AssignmentRequested, *, order: int, now_ms: int) -> Routin
         queued_ms=now_ms,
         join=body.join,
         fallback_open=_opens_at_once(target),
-        deadlines=_deadlines(target, now_ms),
+        deadlines=_deadlines(target, now_ms, promoted=False),
     )
 
 
 def armed(routing: Routing, now_ms: int) -> Routing:
-    """The routing with its target's deadlines counted from now, and the fallback shut until its own has passed."""
+    """The routing at the beginning of a new wait.
+
+    Its target's deadlines count from now, the fallback is shut until its own has passed, skills and language matter
+    again. It keeps its place.
+    """
     target = routing.target
-    return replace(routing, fallback_open=_opens_at_once(target), deadlines=_deadlines(target, now_ms))
+    return replace(
+        routing,
+        fallback_open=_opens_at_once(target),
+        relaxed=False,
+        passed=(),
+        deadlines=_deadlines(target, now_ms, promoted=routing.promoted),
+    )
 
 
 def _opens_at_once(target: RouteTarget) -> bool:
     return target.fallback is not None and target.fallback_after_ms is not None and target.fallback_after_ms <= 0
 
 
-def _deadlines(target: RouteTarget, now_ms: int) -> Deadlines:
+def _deadlines(target: RouteTarget, now_ms: int, *, promoted: bool) -> Deadlines:
     after_ms = None if target.fallback is None else target.fallback_after_ms
     return Deadlines(
         fallback=now_ms + after_ms if after_ms is not None and after_ms > 0 else None,
         wait=None if target.wait_max_ms is None else now_ms + target.wait_max_ms,
+        promote=None if target.promote_after_ms is None or promoted else now_ms + target.promote_after_ms,
+        relax=None if target.relax_after_ms is None else now_ms + target.relax_after_ms,
     )
 
 
-def choose(desk: Desk, conversation: ConversationId, routing: Routing) -> Chosen | None:
-    """Who gets the conversation, if it waits as ``routing`` says; None: nobody can have it now."""
+def choose(desk: Desk, conversation: ConversationId, routing: Routing, now_ms: int) -> Chosen | None:
+    """Who gets the conversation, if it waits as ``routing`` says; None: nobody can have it now.
+
+    Those who did not accept it before come after all others who can have it.
+    """
     leader = desk.leader(conversation, routing)
     if leader is not None:
         return _owner(desk, leader)
-    passed_over: list[Line] = []
-    for index, target in enumerate(routing.targets):
-        chosen = (_dedicated if target.agent is not None else _of_pool)(desk, target, passed_over)
-        if chosen is not None:
-            return chosen if index == 0 else replace(chosen, reason="fallback")
-    return None
+    chosen = _had_last(desk, conversation, routing, now_ms)
+    if chosen is None and routing.passed:
+        chosen = _of_targets(desk, routing, routing.passed)
+    return chosen or _of_targets(desk, routing, ())
 
 
 def _owner(desk: Desk, leader: ConversationPart) -> Chosen | None:
-    if leader.agent is None or not desk.room_with(leader.agent):
+    if leader.agent is None or leader.status != "assigned" or not desk.room_with(leader.agent):
         return None
     candidates = [desk.agents[leader.agent].as_candidate(None)]
     return Chosen(agent=leader.agent, strategy="joined", reason="joined", candidates=candidates, candidates_total=1)
 
 
-def _dedicated(desk: Desk, target: PoolTarget, passed_over: list[Line]) -> Chosen | None:
-    agent = desk.resolve(str(target.agent))
+def _had_last(desk: Desk, conversation: ConversationId, routing: Routing, now_ms: int) -> Chosen | None:
+    """The agent who had the contact not so long ago, if he is one of those who could have it now."""
+    sticky_ms = routing.target.sticky_ms
+    had = None if sticky_ms is None else desk.had_last(conversation.contact)
+    if sticky_ms is None or had is None or now_ms - had.at_ms > sticky_ms or had.agent in routing.passed:
+        return None
+    for target in routing.targets:
+        if target.agent is None and desk.pool(target, routing).has_free(had.agent):
+            candidates = [desk.agents[had.agent].as_candidate(None)]
+            return Chosen(
+                agent=had.agent,
+                strategy="sticky",
+                reason="had-it-last",
+                team=target.team,
+                candidates=candidates,
+                candidates_total=1,
+            )
+    return None
+
+
+def _of_targets(desk: Desk, routing: Routing, passed: Collection[str]) -> Chosen | None:
+    passed_over: list[Line] = []
+    for index, target in enumerate(routing.targets):
+        of_target = _dedicated if target.agent is not None else _of_pool
+        chosen = of_target(desk, target, routing, passed, passed_over)
+        if chosen is not None:
+            return chosen if index == 0 else replace(chosen, reason="fallback")
+    return None
+
+
+def _dedicated(
+    desk: Desk, target: PoolTarget, _routing: Routing, passed: Collection[str], passed_over: list[Line]
+) -> Chosen | None:
+    agent = desk.pools.resolve(str(target.agent))
     if agent is None:
         return None
     hindrance = agent.hindrance(only_online=target.only_online)
+    if hindrance is None and agent.id in passed:
+        hindrance = "did-not-accept"
     candidates = [*passed_over, agent.as_candidate(hindrance)]
     if hindrance is not None:
         passed_over[:] = candidates
@@ -90,81 +139,38 @@ def _dedicated(desk: Desk, target: PoolTarget, passed_over: list[Line]) -> Chose
     )
 
 
-def _of_pool(desk: Desk, target: PoolTarget, passed_over: list[Line]) -> Chosen | None:
-    pool = desk.pool(target)
-    if not pool.free:
+def _of_pool(
+    desk: Desk, target: PoolTarget, routing: Routing, passed: Collection[str], passed_over: list[Line]
+) -> Chosen | None:
+    pool = desk.pool(target, routing)
+    turn = desk.turn(pool.turn_name) if pool.free else None
+    agent = pool.next_agent(turn, passed) if pool.free else None
+    if agent is None:
         return None
-    turn = desk.turn(pool.turn_name)
-    agent = pool.next_agent(turn)
+    is_crowd = desk.names_few and len(pool.members) > CROWD
+    limit = (CROWD_NAMED_MAX if is_crowd else CANDIDATES_MAX) - len(passed_over)
     in_turn = target.strategy == "round-robin"
     return Chosen(
         agent=agent,
         strategy=target.strategy,
-        reason="next-in-turn" if in_turn else "fewest-open",
+        reason=_REASONS[target.strategy],
         team=target.team,
-        candidates=[*passed_over, *pool.explain(agent, turn, limit=CANDIDATES_MAX - len(passed_over))],
+        candidates=[*passed_over, *pool.explain(agent, turn, limit=limit, passed=passed)],
         candidates_total=len(passed_over) + len(pool.members),
-        turn={"pool": pool.turn_name, "before": turn, "after": agent} if in_turn else None,
+        counts=_counts(pool) if is_crowd else None,
+        turn=_turn(pool, desk, turn, agent) if in_turn else None,
     )
 
 
-def shown(routing: Routing) -> dict[str, Any]:
-    """What of the routing the record of a conversation's end needs, for the events made of it."""
-    return {
-        "route": routing.route,
-        "route_reason": routing.route_reason,
-        "channel": None if routing.channel is None else to_builtins(routing.channel),
-        "language": routing.language,
-    }
+def _counts(pool: Pool) -> dict[str, int]:
+    """How many of a crowd stand how: the free ones, and the others by what hinders them."""
+    return {"free": len(pool.free), **{why: count for why, count in sorted(pool.counts.items()) if count}}
 
 
-def record(
-    type: str,
-    conversation: ConversationId,
-    part: ConversationPart,
-    data: dict[str, Any],
-    *,
-    routing: Routing | None = None,
-    more: bool = True,
-) -> Decision:
-    """The next record of a conversation."""
-    known = routing or part.routing
-    return Decision(
-        type=type,
-        contact=conversation.contact,
-        subject=conversation.conversation,
-        run=part.run,
-        seq=part.seq + 1,
-        prev=part.prev,
-        policy=None if known is None else known.policy,
-        data=data,
-        more=more,
-    )
-
-
-def queued(part: ConversationPart, routing: Routing) -> dict[str, Any]:
-    """What a record that makes a conversation wait adds."""
-    return {"from": part.status, "to": "waiting", **routing_data(routing)}
-
-
-def made(
-    conversation: ConversationId, part: ConversationPart, routing: Routing | None, chosen: Chosen, now_ms: int
-) -> Decision:
-    """The record that gives a conversation to an agent."""
-    waited_ms = 0 if routing is None or part.status == "assigned" else now_ms - routing.queued_ms
-    data: dict[str, Any] = {
-        "from": part.status,
-        "to": "assigned",
-        **({"route": None, "route_reason": None} if routing is None else routing_data(routing)),
-        "agent": chosen.agent,
-        "team": chosen.team,
-        "strategy": chosen.strategy,
-        "reason": chosen.reason,
-        "waited_ms": waited_ms,
-        "candidates": chosen.candidates,
-        "candidates_total": chosen.candidates_total,
-        "turn": chosen.turn,
-    }
-    if part.agent is not None:
-        data["released"] = {"agent": part.agent, "reason": chosen.reason}
-    return record("assignment.made", conversation, part, data, routing=routing)
+def _turn(pool: Pool, desk: Desk, turn: TurnPart | None, agent: str) -> dict[str, Any]:
+    """Whose turn it was and is. ``times`` counts how often in a row, of somebody with a weight."""
+    values: dict[str, Any] = {"pool": pool.turn_name, "before": None if turn is None else turn.agent, "after": agent}
+    if desk.agents[agent].weight > 1:
+        again = turn is not None and turn.agent == agent and turn.times < desk.agents[agent].weight
+        values["times"] = turn.times + 1 if again and turn is not None else 1
+    return values

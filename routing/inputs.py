@@ -17,7 +17,9 @@ OpenedBy: TypeAlias = Literal["contact", "user", "workflow", "other"]
 MessageKind: TypeAlias = Literal["text", "image", "audio", "video", "file", "sticker", "reaction", "other"]
 Sender: TypeAlias = Literal["contact", "agent", "bot", "system", "other"]
 PresenceStatus: TypeAlias = Literal["online", "away", "offline", "other"]
-DeadlineKind: TypeAlias = Literal["answer", "crm", "forget", "fallback", "wait", "drain"]
+DeadlineKind: TypeAlias = Literal[
+    "answer", "crm", "forget", "fallback", "wait", "promote", "relax", "offer", "lease", "wrap-up", "drain"
+]
 Found: TypeAlias = Literal["address", "none", "two", "no-text", "stop"]
 
 
@@ -163,8 +165,10 @@ class PoolTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     agent: str | None = None  #: an agent's id, or else the e-mail address of his record
     team: str | None = None
     workspace: bool = False
-    strategy: Literal["round-robin", "least-open"] = "round-robin"
+    strategy: Literal["round-robin", "least-open", "longest-idle"] = "round-robin"
     only_online: bool = True
+    skills: tuple[str, ...] = ()  #: what an agent of the pool must know
+    match_language: bool = False  #: he must speak the conversation's language
 
 
 class RouteTarget(PoolTarget, frozen=True, kw_only=True, omit_defaults=True):
@@ -173,6 +177,10 @@ class RouteTarget(PoolTarget, frozen=True, kw_only=True, omit_defaults=True):
     fallback: PoolTarget | None = None
     fallback_after_ms: int | None = None  #: from the moment of queueing; None: the fallback never opens
     wait_max_ms: int | None = None
+    sticky_ms: int | None = None  #: how long the agent who had the contact last is preferred; None: not at all
+    accept_ms: int | None = None  #: how long an agent has to accept what he is offered; None: he is not asked
+    promote_after_ms: int | None = None  #: when it ranks as the next class; None: never
+    relax_after_ms: int | None = None  #: when skills and language do not matter any more; None: never
 
 
 RouteName: TypeAlias = Literal["vip", "regular", "escalated"]
@@ -219,6 +227,10 @@ class AgentUpdated(Body, frozen=True, kw_only=True, tag="agent.updated"):
     email: str | None = None
     teams: tuple[str, ...] = ()
     max_open: int | None = None  #: None: the policy's ``agents.max_open``
+    weight: int = 1  #: one with weight 2 gets twice as much
+    languages: tuple[str, ...] = ()  #: empty: nobody said, so he counts as speaking all
+    skills: tuple[str, ...] = ()
+    wrap_up_ms: int | None = None  #: None: the policy's ``agents.wrap_up``
 
 
 class AgentPresence(Body, frozen=True, kw_only=True, tag="agent.presence"):
@@ -254,13 +266,24 @@ class ConfiguredAgent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_open: int | None = None
     name: str | None = None
     email: str | None = None
+    weight: int = 1
+    languages: tuple[str, ...] = ()
+    skills: tuple[str, ...] = ()
+    wrap_up_ms: int | None = None
 
 
 class AgentsConfigured(Body, frozen=True, kw_only=True, tag="agents.configured"):
-    """The policy's ``[agents]``, given to the workspace when it differs from what the log has."""
+    """The policy's ``[agents]``, given to the workspace when it differs from what the log has.
+
+    ``rules`` says by which rules the program chooses that gives it: what an older one has recorded replays by its own.
+    """
 
     max_open: int
     agents: dict[str, ConfiguredAgent] = {}
+    presence_ttl_ms: int | None = None  #: None: presence holds until something else is said
+    wrap_up_ms: int | None = None
+    missed_offers_max: int | None = None  #: None: as many as the decider thinks right
+    rules: int = 1
 
 
 ConversationBody: TypeAlias = (

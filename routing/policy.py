@@ -119,11 +119,17 @@ class Route(Struct, frozen=True, kw_only=True, cache_hash=True):
     agent_from: str | None = None  #: the variable that names the agent: his id, or else his e-mail address
     team: str | None = None
     workspace: bool = False
-    strategy: Literal["round-robin", "least-open"] = "round-robin"
+    strategy: Literal["round-robin", "least-open", "longest-idle"] = "round-robin"
     only_online: bool = True
+    skills: tuple[str, ...] = ()
+    match_language: bool = False
     fallback: PoolTarget | None = None
     fallback_after_ms: int | None = None  #: 0: at once when the primary cannot take it; None: there is no fallback
     wait_max_ms: int | None = None
+    sticky_ms: int | None = None  #: how long the agent who had the contact last is preferred
+    accept_ms: int | None = None  #: how long an agent has to accept; None: he is not asked
+    promote_after_ms: int | None = None  #: when it ranks as the next class
+    relax_after_ms: int | None = None  #: when skills and language do not matter any more
 
 
 class Routes(Struct, frozen=True, kw_only=True):
@@ -144,6 +150,9 @@ class AgentsRules(Struct, frozen=True, kw_only=True):
 
     max_open: int  #: of each agent, unless his record says otherwise
     agents: dict[str, ConfiguredAgent]
+    presence_ttl_ms: int | None = None  #: None: presence holds until something else is said
+    wrap_up_ms: int | None = None  #: how long an ended conversation takes room
+    missed_offers_max: int | None = None  #: None: as many as the decider thinks right
 
 
 class Policy(Struct, frozen=True, kw_only=True):

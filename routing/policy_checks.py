@@ -17,6 +17,12 @@ from routing.policy import EmailRules, Messages, Policy, Route
 from routing.policy_lines import Path, dotted
 from routing.policy_reader import Document, suggestion
 
+_CHOOSES: Final = {
+    "strategy": "a strategy chooses",
+    "skills": "skills choose",
+    "match_language": "a language chooses",
+    "sticky": "it chooses",
+}
 ROUTE_NAMES: Final[tuple[RouteName, ...]] = get_args(RouteName)
 
 
@@ -73,6 +79,7 @@ def _templates(messages: Messages) -> Iterator[tuple[Path, str]]:
 def _check_route(policy: Policy, name: RouteName, document: Document) -> None:
     route, path = policy.routes.named(name), ("route", name)
     _check_target(route, path, document, agent_from=route.agent_from)
+    _check_wait(name, route, document)
     if route.agent_from is not None:
         _check_agent_from(policy, name, document)
     if route.fallback is None:
@@ -109,8 +116,23 @@ def _check_target(target: Route | PoolTarget, path: Path, document: Document, *,
         raise document.error(path, f"it names nobody: give one of {choices}")
     if len(named) > 1:
         raise document.error((*path, named[-1]), f"it names {' and '.join(named)}: give only one of {choices}")
-    if named[0] in ("agent", "agent_from") and document.has((*path, "strategy")):
-        raise document.error((*path, "strategy"), "a strategy chooses among a team or the workspace: leave it out here")
+    if named[0] in ("agent", "agent_from"):
+        for key in ("strategy", "skills", "match_language", "sticky"):
+            if document.has((*path, key)):
+                raise document.error((*path, key), f"{_CHOOSES[key]} among a team or the workspace: leave it out here")
+
+
+def _check_wait(name: RouteName, route: Route, document: Document) -> None:
+    """What happens to one that waits has to be possible, and in time."""
+    path: Path = ("route", name)
+    narrowed = [target for target in (route, route.fallback) if target and (target.skills or target.match_language)]
+    if route.relax_after_ms is not None and not narrowed:
+        raise document.error((*path, "relax_after"), "the route asks for no skills and no language: leave it out")
+    if route.promote_after_ms is not None and name == "vip":
+        raise document.error((*path, "promote_after"), "no class comes before vip: leave it out")
+    for key, after_ms in (("relax_after", route.relax_after_ms), ("promote_after", route.promote_after_ms)):
+        if after_ms is not None and route.wait_max_ms is not None and after_ms >= route.wait_max_ms:
+            raise document.error((*path, key), f"{key} has to be shorter than wait_max, or it has no effect")
 
 
 def _check_agent_from(policy: Policy, name: RouteName, document: Document) -> None:

@@ -46,9 +46,14 @@ NUMBER_MAX: Final = 2**53  #: beyond, JSON readers disagree on whole numbers
 
 _OPENED_BY: Final = get_args(OpenedBy)
 _OPERATORS: Final = get_args(Operator)
-_STRATEGIES: Final = ("round-robin", "least-open")
-_TARGET: Final = ("agent", "team", "workspace", "strategy", "only_online")
-_ROUTE: Final = (*_TARGET, "agent_from", "fallback", "fallback_after", "wait_max")
+_STRATEGIES: Final = ("round-robin", "least-open", "longest-idle")
+_TARGET: Final = ("agent", "team", "workspace", "strategy", "only_online", "skills", "match_language")
+_ROUTE: Final = (
+    *_TARGET, "agent_from", "fallback", "fallback_after", "wait_max", "sticky", "accept", "promote_after",
+    "relax_after",
+)  # fmt: skip
+_AGENTS: Final = ("max_open", "presence_ttl", "wrap_up", "missed_offers_max")
+_AGENT: Final = ("name", "email", "teams", "max_open", "weight", "languages", "skills", "wrap_up")
 _WAIT_MAX: Final = {"vip": "15m", "regular": "7d", "escalated": "1h"}
 _SECTIONS: Final = ("workflow", "trigger", "email", "crm", "branch", "route", "agents")
 _YEAR: Final = "365d"
@@ -301,7 +306,7 @@ def _routes(top: Table) -> Routes:
 
 
 def _route(routes: Table, name: str) -> Route:
-    table = routes.table(name, known=_ROUTE, reserved=("accept", "promote_after"))
+    table = routes.table(name, known=_ROUTE)
     fallback = table.table("fallback", known=_TARGET) if "fallback" in table.values else None
     fallback_after = "0s" if fallback else None  # at once when the primary cannot take it
     return Route(
@@ -309,6 +314,10 @@ def _route(routes: Table, name: str) -> Route:
         fallback=None if fallback is None else PoolTarget(**_target(fallback)),
         fallback_after_ms=table.duration_ms("fallback_after", fallback_after, low="0s", high=_YEAR),
         wait_max_ms=table.duration_ms("wait_max", _WAIT_MAX[name], low="1s", high=_YEAR),
+        sticky_ms=table.duration_ms("sticky", None, low="1s", high=_YEAR),
+        accept_ms=table.duration_ms("accept", None, low="1s", high="1d"),
+        promote_after_ms=table.duration_ms("promote_after", None, low="1s", high=_YEAR),
+        relax_after_ms=table.duration_ms("relax_after", None, low="1s", high=_YEAR),
         **_target(table),
     )
 
@@ -320,32 +329,40 @@ def _target(table: Table) -> dict[str, Any]:
         "workspace": table.flag("workspace", False),
         "strategy": table.choice("strategy", "round-robin", _STRATEGIES),
         "only_online": table.flag("only_online", True),
+        "skills": table.texts("skills", (), chars_max=ID_CHARS_MAX),
+        "match_language": table.flag("match_language", False),
     }
 
 
 def _agents(top: Table) -> AgentsRules:
     values = top.values.get("agents", {})
-    known = [key for key in values if key != "presence_ttl"] if isinstance(values, dict) else []
-    table = top.table("agents", known={*known, "max_open"}, reserved=("presence_ttl",))
-    ids = [key for key in table.values if key != "max_open"]
+    table = top.table("agents", known={*(values if isinstance(values, dict) else ()), *_AGENTS})
+    ids = [key for key in table.values if key not in _AGENTS]
     if len(ids) > AGENTS_MAX:
         raise top.error("agents", f"it has {len(ids)} agents, at most {AGENTS_MAX} are allowed")
     return AgentsRules(
         max_open=table.whole("max_open", 20, low=1, high=10_000),
         agents={agent: _agent(table, agent) for agent in ids},
+        presence_ttl_ms=table.duration_ms("presence_ttl", None, low="5s", high="7d"),
+        wrap_up_ms=table.duration_ms("wrap_up", None, low="0s", high="1d"),
+        missed_offers_max=table.whole("missed_offers_max", None, low=1, high=100),
     )
 
 
 def _agent(agents: Table, name: str) -> ConfiguredAgent:
     if not isinstance(agents.values[name], dict):
-        hint = suggestion(name, ("max_open",))
+        hint = suggestion(name, _AGENTS)
         raise agents.error(name, f"there is no such key{hint}; an agent is a table: [{dotted((*agents.path, name))}]")
     if not name.strip() or len(name) > ID_CHARS_MAX:
         raise agents.error(name, f"an agent's id has 1 to {ID_CHARS_MAX} characters")
-    table = agents.table(name, known=("name", "email", "teams", "max_open"))
+    table = agents.table(name, known=_AGENT)
     return ConfiguredAgent(
         name=table.text("name", None),
         email=table.text("email", None, chars_max=320),
         teams=table.texts("teams", (), chars_max=ID_CHARS_MAX),
         max_open=table.whole("max_open", None, low=0, high=10_000),
+        weight=table.whole("weight", 1, low=1, high=100),
+        languages=table.texts("languages", (), chars_max=texts.TAG_CHARS_MAX),
+        skills=table.texts("skills", (), chars_max=ID_CHARS_MAX),
+        wrap_up_ms=table.duration_ms("wrap_up", None, low="0s", high="1d"),
     )

@@ -24,7 +24,13 @@ def resolve(route: Route, variables: Mapping[str, Any]) -> RouteTarget:
         value = variables.get(route.agent_from)
         agent = str(value).strip() if value is not None else ""
         if not agent and route.fallback is not None:
-            return RouteTarget(**asdict(route.fallback), wait_max_ms=route.wait_max_ms)
+            return RouteTarget(
+                **asdict(route.fallback),
+                wait_max_ms=route.wait_max_ms,
+                accept_ms=route.accept_ms,
+                promote_after_ms=route.promote_after_ms,
+                relax_after_ms=route.relax_after_ms,
+            )
     return RouteTarget(
         agent=agent or None,
         team=route.team,
@@ -34,6 +40,12 @@ def resolve(route: Route, variables: Mapping[str, Any]) -> RouteTarget:
         fallback=route.fallback,
         fallback_after_ms=route.fallback_after_ms,
         wait_max_ms=route.wait_max_ms,
+        skills=route.skills,
+        match_language=route.match_language,
+        sticky_ms=route.sticky_ms,
+        accept_ms=route.accept_ms,
+        promote_after_ms=route.promote_after_ms,
+        relax_after_ms=route.relax_after_ms,
     )
 
 

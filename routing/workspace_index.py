@@ -12,12 +12,15 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from routing.decider import Parts
+from routing.desk_agents import Agent
 from routing.inputs import ConfiguredAgent, DeadlineKind, Origin, PoolTarget
+from routing.pools import Pools
 from routing.queues import DeadlineQueue, Due
-from routing.strategies import Agent, Pool, PoolKey, owner_key, pool_key
+from routing.strategies import Pool, PoolKey, owner_key, pool_key
 from routing.workspace_parts import (
     AgentPart,
     ConfigPart,
+    ContactPart,
     ConversationId,
     ConversationPart,
     Routing,
@@ -26,12 +29,15 @@ from routing.workspace_parts import (
     WorkspacePart,
     agent_key,
     config_key,
+    contact_key,
     conversation_key,
     source_key,
     turn_key,
 )
 
 JOINS_MAX: Final = 64  #: conversations that may wait for one another's owner in a row
+MISSED_OFFERS_MAX: Final = 3  #: in a row, until an agent counts as away; where the policy says nothing
+LIVE: Final = frozenset({"assigned", "offered", "waiting"})  #: conversations that have or await an owner
 _NEW_CONVERSATION: Final = ConversationPart()
 _NEW_AGENT: Final = AgentPart()
 _NEW_CONFIG: Final = ConfigPart()
@@ -62,19 +68,24 @@ class Desk:
         self.agents: dict[str, Agent] = {}  #: everybody with a part or a conversation
         self.releasing: set[str] = set()  #: removed agents who still have conversations
         self.unconfigured: set[str] = set()  #: agents whose part does not say yet what the policy says
-        self.ready: set[PoolKey] = set()  #: pools where somebody waits and somebody is free
+        self.missing: set[str] = set()  #: agents who let too many offers pass and still count as online
+        self.pools = Pools(self.agents, self._agent)
         self._parts = parts
         self._deadlines = deadlines
-        self._pools: dict[PoolKey, Pool] = {}
+        self._by_room = False  #: loads count relative to what an agent may have
         self._standing: dict[ConversationId, _Standing] = {}
         self._owned: dict[str, set[ConversationId]] = {}
         self._joiners: dict[ConversationId, set[ConversationId]] = {}
-        self._by_email: dict[str, set[str]] = {}
+
+    @property
+    def ready(self) -> set[PoolKey]:
+        """Pools where somebody waits and somebody is free."""
+        return self.pools.ready
 
     @property
     def busy(self) -> bool:
         """Something is left to do that waits for no input."""
-        return bool(self.ready or self.releasing or self.unconfigured)
+        return bool(self.pools.ready or self.releasing or self.unconfigured or self.missing)
 
     # What the parts say.
 
@@ -93,10 +104,15 @@ class Desk:
         part = self._parts.values.get(config_key(self.workspace))
         return part if isinstance(part, ConfigPart) else _NEW_CONFIG
 
-    def turn(self, pool: str) -> str | None:
+    def turn(self, pool: str) -> TurnPart | None:
         """Whom round robin served last in a pool."""
         part = self._parts.values.get(turn_key(self.workspace, pool))
-        return part.agent if isinstance(part, TurnPart) else None
+        return part if isinstance(part, TurnPart) else None
+
+    def had_last(self, contact: str) -> ContactPart | None:
+        """Who had a contact last, as far as a route wanted it remembered."""
+        part = self._parts.values.get(contact_key(self.workspace, contact))
+        return part if isinstance(part, ContactPart) else None
 
     def is_new(self, origin: Origin) -> bool:
         """Whether a request comes after all that were taken from its source."""
@@ -113,13 +129,26 @@ class Desk:
         """The conversations that get this one's owner, in the order of their ids."""
         return sorted(self._joiners.get(conversation, ()))
 
-    def resolve(self, text: str) -> Agent | None:
-        """The agent of this id, or else of this e-mail address (the first id, if two have it); None: nobody."""
-        agent = self.agents.get(text)
-        if agent is not None and agent.record is not None:
-            return agent
-        ids = self._by_email.get(text.casefold())
-        return self.agents[min(ids)] if ids else None
+    def wrap_up_ms(self, agent: str | None) -> int:
+        """How long an ended conversation takes the agent's room; nobody's and a stranger's: not at all."""
+        record = None if agent is None else self.agent_part(agent).record
+        if record is None:
+            return 0
+        return (self.config().wrap_up_ms or 0) if record.wrap_up_ms is None else record.wrap_up_ms
+
+    @property
+    def names_few(self) -> bool:
+        """Whether records name only a few of a crowd of candidates."""
+        return self._by_room
+
+    def lease_end_ms(self, told_ms: int) -> int | None:
+        """Until when a presence holds that was told at ``told_ms``, if nothing follows; None: for ever.
+
+        A heartbeat is recorded once a quarter of the time has passed since the one before, so a quarter is added.
+        """
+        config = self.config()
+        ttl_ms = config.presence_ttl_ms
+        return None if ttl_ms is None else max(told_ms, config.leases_from_ms) + ttl_ms + ttl_ms // 4
 
     def is_released(self, agent: str) -> bool:
         """Whether an agent who was removed has nothing more to give back, and his part does not say so yet."""
@@ -129,22 +158,18 @@ class Desk:
     def room_with(self, owner: str) -> bool:
         """Whether an owner, ours or not, has room for one more."""
         agent = self.agents.get(owner)
-        return agent is None or agent.open < agent.max_open
+        return agent is None or agent.has_room()
 
-    def pool(self, target: PoolTarget) -> Pool:
-        """The pool that a target means."""
-        return self._pool(pool_key(target))
-
-    def ready_pools(self) -> list[Pool]:
-        """The pools of ``ready``, in no order."""
-        return [self._pools[key] for key in self.ready]
+    def pool(self, target: PoolTarget, routing: Routing) -> Pool:
+        """The pool that a target of a conversation means."""
+        return self.pools.of(pool_key(target, routing.speaks_for(target)))
 
     def leader(self, conversation: ConversationId, routing: Routing) -> ConversationPart | None:
         """The conversation whose owner this one gets, if it has or awaits one; None: it goes its own way."""
         if routing.join is None:
             return None
         leader = self.conversation(ConversationId(conversation.contact, routing.join))
-        return leader if leader.status in {"assigned", "waiting"} else None
+        return leader if leader.status in LIVE else None
 
     def may_join(self, conversation: ConversationId, other: str) -> bool:
         """False if the other, or one that it waits for, waits for this one, or the row is too long."""
@@ -166,12 +191,13 @@ class Desk:
             for joiner in self.joiners(conversation):
                 self._stand(joiner)
 
-    def agent_served(self, agent: str, offset: int) -> None:
-        """Take note of when the agent was last served.
+    def agent_served(self, agent: str, part: AgentPart) -> None:
+        """Take note of when the agent was last served, or began to wait for work.
 
-        To be told right before the conversation that he got: his pools hear of both together.
+        To be told right before the conversation that he got or gave: his pools hear of both together.
         """
-        self._agent(agent).assigned_last = offset
+        now = self._agent(agent)
+        now.assigned_last, now.idle_since = part.assigned_last, part.idle_since
 
     def agent_changed(self, agent: str) -> None:
         """Bring everything that follows from an agent's part up to date."""
@@ -180,18 +206,21 @@ class Desk:
         before, now.record = now.record, part.record
         stated = part.presence or "online"
         now.presence = "away" if stated == "other" else stated
-        now.assigned_last = part.assigned_last
+        now.assigned_last, now.idle_since = part.assigned_last, part.idle_since
+        now.wrapping = len(part.wrapping)
         now.releasing = part.releasing
         now.max_open = self._max_open(part.record)
         self._check_configured(agent, part)
+        self._check_missing(now, part)
         self._check_releasing(now)
-        if before == part.record:
-            self._update(now)
-        else:
-            self._enrol(now, before)
+        self._deadlines.arm(self.workspace, ConversationId("", agent), self._armed_of(agent, part))
+        if before != part.record:
+            self.pools.enrol(now, before)
+        self._update(now)
 
     def config_changed(self) -> None:
         """Bring everything that follows from the policy's word on agents up to date."""
+        self._by_room = self.config().rules > 1
         for agent in {*self.agents, *self.config().agents, *self.unconfigured}:
             self.agent_changed(agent)
 
@@ -207,6 +236,14 @@ class Desk:
         else:
             self.unconfigured.discard(agent)
 
+    def _check_missing(self, agent: Agent, part: AgentPart) -> None:
+        said = self.config().missed_offers_max
+        allowed = MISSED_OFFERS_MAX if said is None else said
+        if agent.record is not None and part.missed >= allowed and agent.presence == "online":
+            self.missing.add(agent.id)
+        else:
+            self.missing.discard(agent.id)
+
     def _check_releasing(self, agent: Agent) -> None:
         if agent.releasing and self._owned.get(agent.id):
             self.releasing.add(agent.id)
@@ -220,79 +257,9 @@ class Desk:
             known.max_open = self.config().max_open
         return known
 
-    def _enrol(self, agent: Agent, before: ConfiguredAgent | None) -> None:
-        """Put an agent whose record changed into the pools that are his now, and out of the others."""
-        names = {agent.id.casefold()}
-        for record in (before, agent.record):
-            if record is not None and record.email is not None:
-                email = record.email.casefold()
-                names.add(email)
-                ids = self._by_email.setdefault(email, set())
-                (ids.add if record is agent.record else ids.discard)(agent.id)
-        for pool in self._pools.values():
-            if pool.key.kind == "agent":
-                if pool.key.id.casefold() in names:
-                    self._man(pool)
-            elif self._belongs(agent, pool.key) != (pool in agent.pools):
-                (self._leave if pool in agent.pools else self._enter)(agent, pool)
-        self._update(agent)
-
-    def _belongs(self, agent: Agent, key: PoolKey) -> bool:
-        if key.kind == "owner":
-            return agent.id == key.id
-        return agent.record is not None and (key.kind == "workspace" or key.id in agent.record.teams)
-
-    def _man(self, pool: Pool) -> None:
-        """Make a dedicated agent's pool hold whom its id or e-mail names now."""
-        named = self.resolve(pool.key.id)
-        for agent in [self.agents[agent] for agent in pool.members]:
-            if agent is not named:
-                self._leave(agent, pool)
-        if named is not None and not pool.members:
-            self._enter(named, pool)
-
-    def _enter(self, agent: Agent, pool: Pool) -> None:
-        agent.pools.append(pool)
-        pool.enter(agent)
-        self._note(pool)
-
-    def _leave(self, agent: Agent, pool: Pool) -> None:
-        agent.pools.remove(pool)
-        pool.leave(agent)
-        self._note(pool)
-
     def _update(self, agent: Agent) -> None:
-        agent.changed()
-        for pool in agent.pools:
-            pool.update(agent)
-            self._note(pool)
-
-    def _note(self, pool: Pool) -> None:
-        if pool.ready:
-            self.ready.add(pool.key)
-        elif self.ready:
-            self.ready.discard(pool.key)
-
-    def _pool(self, key: PoolKey) -> Pool:
-        """The pool, made at its first use. Those of one agent are dropped when nobody waits there any more."""
-        return self._pools.get(key) or self._new_pool(key)
-
-    def _new_pool(self, key: PoolKey) -> Pool:
-        pool = self._pools[key] = Pool(key, self.agents)
-        if key.kind == "agent":
-            self._man(pool)
-        elif key.kind == "owner":
-            self._enter(self._agent(key.id), pool)
-        else:
-            for agent in self.agents.values():
-                if self._belongs(agent, key):
-                    self._enter(agent, pool)
-        return pool
-
-    def _drop(self, pool: Pool) -> None:
-        for agent in [self.agents[agent] for agent in pool.members]:
-            self._leave(agent, pool)
-        del self._pools[pool.key]
+        agent.changed(by_room=self._by_room)
+        self.pools.update(agent)
 
     def _stand(self, conversation: ConversationId) -> None:
         part = self.conversation(conversation)
@@ -303,7 +270,8 @@ class Desk:
         else:
             self._standing[conversation] = now
         if before.pools or now.pools:
-            self._queue(conversation, part, before.pools, now.pools)
+            place = (0, 0, 0) if part.routing is None else part.routing.place
+            self.pools.move(conversation, place, before.pools, now.pools)
         if before.deadlines != now.deadlines:
             self._deadlines.arm(self.workspace, conversation, now.deadlines)
         if before.owner != now.owner:
@@ -317,37 +285,48 @@ class Desk:
             return _NOWHERE if part.agent is None else _owned_by(part.agent)
         join = None if routing.join is None else ConversationId(conversation.contact, routing.join)
         if part.agent is not None:
+            if part.status == "offered":
+                return _Standing(owner=part.agent, join=join, deadlines=self._armed(conversation, part))
             return _owned_by(part.agent) if join is None else _Standing(owner=part.agent, join=join)
         leader = self.leader(conversation, routing)
+        keys: Iterable[PoolKey]
         if leader is None:
-            keys = tuple(dict.fromkeys(map(pool_key, routing.targets)))
+            keys = dict.fromkeys(pool_key(target, routing.speaks_for(target)) for target in routing.targets)
         else:
-            keys = () if leader.agent is None else (owner_key(leader.agent),)
-        return _Standing(pools=tuple(map(self._pool, keys)), join=join, deadlines=self._armed(conversation, part))
-
-    def _queue(
-        self, conversation: ConversationId, part: ConversationPart, before: tuple[Pool, ...], now: tuple[Pool, ...]
-    ) -> None:
-        for pool in before:
-            if pool not in now:
-                pool.waiting.remove(conversation)
-                self._note(pool)
-                if pool.key.kind in {"agent", "owner"} and not len(pool.waiting):
-                    self._drop(pool)
-        for pool in now:
-            assert part.routing is not None
-            pool.waiting.add(conversation, part.routing.place)
-            self._note(pool)
+            keys = (owner_key(leader.agent),) if leader.status == "assigned" and leader.agent is not None else ()
+        pools = tuple(map(self.pools.of, keys))
+        return _Standing(pools=pools, join=join, deadlines=self._armed(conversation, part))
 
     def _armed(self, conversation: ConversationId, part: ConversationPart) -> tuple[Due, ...]:
-        assert part.routing is not None
-        deadlines = part.routing.deadlines
-        kinds: tuple[tuple[DeadlineKind, int | None], ...] = (
-            ("fallback", deadlines.fallback),
-            ("wait", deadlines.wait),
-        )
+        routing = part.routing
+        assert routing is not None
+        kinds: tuple[tuple[DeadlineKind, int | None], ...]
+        if part.status == "offered":
+            kinds = (("offer", None if part.offer is None else part.offer.until_ms),)
+        else:
+            deadlines = routing.deadlines
+            kinds = (
+                ("fallback", deadlines.fallback),
+                ("wait", deadlines.wait),
+                ("promote", deadlines.promote),
+                ("relax", deadlines.relax),
+            )
         return tuple(
             Due(due_ms, self.workspace, conversation, kind, part.armed) for kind, due_ms in kinds if due_ms is not None
+        )
+
+    def _armed_of(self, agent: str, part: AgentPart) -> tuple[Due, ...]:
+        """When an agent is not heard of any more, and when he is done with what ended first."""
+        if part.record is None:
+            return ()
+        subject = ConversationId("", agent)
+        ends: list[tuple[DeadlineKind, int | None]] = []
+        if part.presence_time_ms is not None and part.presence != "offline":
+            ends.append(("lease", self.lease_end_ms(part.presence_time_ms)))
+        if part.wrapping:
+            ends.append(("wrap-up", part.wrapping[0]))
+        return tuple(
+            Due(due_ms, self.workspace, subject, kind, part.seq) for kind, due_ms in ends if due_ms is not None
         )
 
     def _count(self, conversation: ConversationId, before: str | None, now: str | None) -> None:

@@ -14,15 +14,18 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
 from msgspec import Struct, convert, to_builtins
+from msgspec.structs import replace
 
 from routing.inputs import Channel, ConfiguredAgent, PoolTarget, PresenceStatus, RouteName, RouteTarget
 
 MAX_OPEN_DEFAULT: Final = 20  #: each agent's room until a policy's ``agents.max_open`` is known
+RULES: Final = 2  #: the newest rules of choosing, see ``ConfigPart.rules``
 SHARED_MAX: Final = 4_096  #: different targets and channels that are kept once
 RANKS: Final[dict[RouteName, int]] = {"vip": 0, "escalated": 1, "regular": 2}  #: who is served first
 
-Status: TypeAlias = Literal["new", "waiting", "assigned", "ended", "not-routed"]
+Status: TypeAlias = Literal["new", "waiting", "offered", "assigned", "ended", "not-routed"]
 SetBy: TypeAlias = Literal["event", "policy"]
+Held: TypeAlias = Literal["lapsed", "missed"]
 
 
 class ConversationId(NamedTuple):
@@ -37,6 +40,13 @@ class Deadlines(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     fallback: int | None = None  #: then the fallback's pool opens too
     wait: int | None = None  #: then it goes to the escalation, or is overdue
+    promote: int | None = None  #: then it ranks as the next class
+    relax: int | None = None  #: then skills and language do not matter any more
+
+
+@lru_cache(maxsize=SHARED_MAX)
+def _relaxed(target: PoolTarget) -> PoolTarget:
+    return replace(target, skills=(), match_language=False)
 
 
 class Routing(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -56,17 +66,40 @@ class Routing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     overdue: bool = False
     fallback_open: bool = False
     deadlines: Deadlines = Deadlines()
+    promoted: bool = False
+    relaxed: bool = False
+    passed: tuple[str, ...] = ()  #: the last agents who did not accept it: others come first
+
+    @property
+    def rank(self) -> int:
+        """Its class, the most urgent is 0."""
+        rank = RANKS[self.route]
+        return max(rank - 1, 0) if self.promoted else rank
 
     @property
     def place(self) -> tuple[int, int, int]:
         """What orders waiting conversations: class, then age."""
-        return (RANKS[self.route], self.since_ms, self.order)
+        return (self.rank, self.since_ms, self.order)
 
     @property
     def targets(self) -> tuple[PoolTarget, ...]:
         """Whose agents may get it now, the preferred first."""
         fallback = self.target.fallback
-        return (self.target, fallback) if self.fallback_open and fallback is not None else (self.target,)
+        targets = (self.target, fallback) if self.fallback_open and fallback is not None else (self.target,)
+        return tuple(map(_relaxed, targets)) if self.relaxed else targets
+
+    def speaks_for(self, target: PoolTarget) -> str | None:
+        """The language that the target's agents have to speak; None: any."""
+        return self.language if target.match_language else None
+
+
+class Offer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an agent was asked to accept; kept once he has, so that a copy of his word is known."""
+
+    token: str
+    until_ms: int
+    strategy: str
+    team: str | None = None
 
 
 class Part(Struct, frozen=True, kw_only=True, tag_field="part", omit_defaults=True):
@@ -83,6 +116,8 @@ class ConversationPart(Part, frozen=True, kw_only=True, tag="conversation"):
     routing: Routing | None = None
     agent: str | None = None
     armed: int = 0  #: the ``seq`` of the record that put it into the queue: deadlines of another one are void
+    offer: Offer | None = None
+    offers: int = 0  #: how often it was offered, ever
 
 
 class AgentPart(Part, frozen=True, kw_only=True, tag="agent"):
@@ -98,12 +133,24 @@ class AgentPart(Part, frozen=True, kw_only=True, tag="agent"):
     seen: tuple[str, ...] = ()  #: sources and ids of the last inputs that changed him
     assigned_last: int = -1  #: log offset of his last assignment; -1: none yet
     releasing: bool = False  #: he was removed and still has conversations
+    idle_since: int = -1  #: log offset since when he waits for work: he got or ended something, or came online
+    held: Held | None = None  #: why his presence is not what he said: no heartbeat came, or offers were missed
+    missed: int = 0  #: offers in a row that he let pass
+    wrapping: tuple[int, ...] = ()  #: until when ended conversations take room, Unix milliseconds, in order
+
+
+class ContactPart(Part, frozen=True, kw_only=True, tag="contact"):
+    """Who had a contact last, where a route prefers him."""
+
+    agent: str
+    at_ms: int
 
 
 class TurnPart(Part, frozen=True, kw_only=True, tag="turn"):
-    """A pool's turn: whom round robin served last."""
+    """A pool's turn: whom round robin served last, and how many times in a row."""
 
     agent: str
+    times: int = 1
 
 
 class SourcePart(Part, frozen=True, kw_only=True, tag="source"):
@@ -120,10 +167,15 @@ class ConfigPart(Part, frozen=True, kw_only=True, tag="config"):
     prev: str | None = None
     max_open: int = MAX_OPEN_DEFAULT
     agents: dict[str, ConfiguredAgent] = {}
+    presence_ttl_ms: int | None = None
+    leases_from_ms: int = 0  #: when ``presence_ttl_ms`` became what it is
+    wrap_up_ms: int | None = None
+    missed_offers_max: int | None = None
+    rules: int = 1  #: by which rules is chosen: 2 weighs loads by room, and breaks ties by who waits for work
 
 
 PieceT = TypeVar("PieceT", bound=Struct)
-WorkspacePart: TypeAlias = ConversationPart | AgentPart | TurnPart | SourcePart | ConfigPart
+WorkspacePart: TypeAlias = ConversationPart | AgentPart | ContactPart | TurnPart | SourcePart | ConfigPart
 
 
 class _Shared(Generic[PieceT]):
@@ -188,8 +240,14 @@ def routing_data(routing: Routing) -> dict[str, Any]:
         values["overdue"] = True
     if routing.fallback_open:
         values["fallback_open"] = True
+    if routing.promoted:
+        values["promoted"] = True
+    if routing.relaxed:
+        values["relaxed"] = True
+    if routing.passed:
+        values["passed"] = list(routing.passed)
     values["deadlines"] = to_builtins(routing.deadlines)
-    values["rank"] = RANKS[routing.route]
+    values["rank"] = routing.rank
     return values
 
 
@@ -215,6 +273,9 @@ def read_routing(data: Mapping[str, Any]) -> Routing:
         overdue=get("overdue", False),
         fallback_open=get("fallback_open", False),
         deadlines=Deadlines(**data["deadlines"]),
+        promoted=get("promoted", False),
+        relaxed=get("relaxed", False),
+        passed=tuple(get("passed", ())),
     )
 
 
@@ -246,6 +307,12 @@ def conversation_key(workspace: str, conversation: ConversationId) -> str:
 def agent_key(workspace: str, agent: str) -> str:
     """The key of an agent's part."""
     return f"{_encoded(workspace)}/agent/{_encoded(agent)}"
+
+
+@lru_cache(maxsize=128)
+def contact_key(workspace: str, contact: str) -> str:
+    """The key of what is remembered of a contact."""
+    return f"{_encoded(workspace)}/contact/{_encoded(contact)}"
 
 
 @lru_cache(maxsize=1_024)

@@ -18,15 +18,20 @@ from routing.inputs import ConfiguredAgent
 from routing.queues import DeadlineQueue
 from routing.workspace_index import Desk
 from routing.workspace_parts import (
+    AgentPart,
     ConfigPart,
+    ContactPart,
     ConversationId,
     ConversationPart,
+    Offer,
+    Routing,
     SourcePart,
     Status,
     TurnPart,
     WorkspacePart,
     agent_key,
     config_key,
+    contact_key,
     conversation_key,
     parse_key,
     read_routing,
@@ -35,7 +40,10 @@ from routing.workspace_parts import (
 )
 
 AGENT_INPUTS_SEEN_MAX: Final = 16  #: of each agent, the last inputs whose copies are recognised by id
+WRAPPING_MAX: Final = 1_000  #: ended conversations of one agent that take room at a time
 _OVER: Final[Mapping[str, Status]] = {"ended": "ended", "not-routed": "not-routed"}
+_OF_PRESENCE: Final = frozenset({"presence", "heartbeat"})
+_CONFIGURED: Final = ("max_open", "agents", "presence_ttl_ms", "wrap_up_ms", "missed_offers_max", "rules")
 _decode = json.Decoder(WorkspacePart).decode
 
 
@@ -101,6 +109,11 @@ class WorkspacesState:
         self.parts.put(agent_key(desk.workspace, agent), replace(desk.agent_part(agent), **changes))
         desk.agent_changed(agent)
 
+    def put_served(self, desk: Desk, agent: str, part: AgentPart) -> None:
+        """Change when an agent was served or began to wait; to be told before the conversation that it is about."""
+        self.parts.put(agent_key(desk.workspace, agent), part)
+        desk.agent_served(agent, part)
+
     def put_config(self, desk: Desk, **changes: Any) -> None:
         """Change some of what the policy says of agents."""
         self.parts.put(config_key(desk.workspace), replace(desk.config(), **changes))
@@ -137,14 +150,22 @@ def _agent_changed(state: WorkspacesState, desk: Desk, record: LogRecord) -> Non
     data = record.data
     agent = str(record.subject)
     before = desk.agent_part(agent)
-    changes: dict[str, Any] = {"set_by": data["set_by"], "presence": data["presence"]}
+    what, presence = data["what"], data["presence"]
+    changes: dict[str, Any] = {"set_by": data["set_by"], "presence": presence, "held": data.get("held")}
     changes["record"] = None if data["agent"] is None else convert(data["agent"], ConfiguredAgent)
     changes["releasing"] = changes["record"] is None and any(True for _ in desk.owned(agent))
     if data["time_ms"] is not None:
-        changes["presence_time_ms" if data["what"] == "presence" else "record_time_ms"] = data["time_ms"]
-    if "input" in data:
+        changes["presence_time_ms" if what in _OF_PRESENCE else "record_time_ms"] = data["time_ms"]
+    if "input" in data and data["input"]["type"] != "deadline.passed":
         changes["seen"] = (*before.seen, input_id(data["input"]["source"], data["cause"]["id"]))
         changes["seen"] = changes["seen"][-AGENT_INPUTS_SEEN_MAX:]
+    if what in {"presence", "missed"}:
+        changes["missed"] = 0
+    if changes["record"] is None or "wrapping" in data:
+        changes["wrapping"] = tuple(data.get("wrapping", ()))
+    comes = before.record is None and changes["record"] is not None
+    if comes or (presence == "online" and before.presence not in {None, "online"}):
+        changes["idle_since"] = record.offset
     state.put_agent(desk, agent, **_chain(record), **changes)
 
 
@@ -155,7 +176,11 @@ def input_id(source: str, id: str) -> str:
 
 def _agents_recorded(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
     config = convert(record.data["config"], ConfigPart)
-    state.put_config(desk, **_chain(record), max_open=config.max_open, agents=config.agents)
+    before = desk.config()
+    changes: dict[str, Any] = {name: getattr(config, name) for name in _CONFIGURED}
+    if before.presence_ttl_ms != config.presence_ttl_ms:
+        changes["leases_from_ms"] = record.at_ms
+    state.put_config(desk, **_chain(record), **changes)
     desk.config_changed()
 
 
@@ -170,36 +195,93 @@ def _ignored(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
         state.put_agent(desk, record.subject, **chain)
 
 
-def _waiting(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+def _part(desk: Desk, record: LogRecord, status: Status, **more: Any) -> ConversationPart:
+    """What a record leaves of its conversation: that it was offered is all that stays of before."""
     data = record.data
-    part = ConversationPart(
-        seq=data["seq"],
-        prev=record.hash,
-        run=data["run"],
-        status="waiting",
-        routing=read_routing(data),
-        armed=data["seq"],
-    )
+    more.setdefault("offers", desk.conversation(_subject(record)).offers)
+    return ConversationPart(seq=data["seq"], prev=record.hash, run=data["run"], status=status, **more)
+
+
+def _waiting(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    part = _part(desk, record, "waiting", routing=read_routing(record.data), armed=record.data["seq"])
     state.put_conversation(desk, _subject(record), part)
+
+
+def _offered(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    data = record.data
+    conversation = _subject(record)
+    _serve(state, desk, record)
+    part = _part(
+        desk, record, "offered",
+        routing=read_routing(data),
+        agent=intern(data["agent"]),
+        armed=data["seq"],
+        offer=Offer(token=data["token"], until_ms=data["until_ms"], strategy=data["strategy"], team=data["team"]),
+        offers=desk.conversation(conversation).offers + 1,
+    )  # fmt: skip
+    state.put_conversation(desk, conversation, part)
+
+
+def _serve(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    """An agent gets something: he is the last one served, and it is the next one's turn."""
+    data = record.data
+    agent = data["agent"]
+    served = desk.agent_part(agent)
+    if served.record is not None:
+        missed = 0 if data["reason"] == "accepted" else served.missed
+        if desk.conversation(_subject(record)).agent == agent:  # he had the offer: his load stays, so nobody else tells
+            state.put_agent(desk, agent, assigned_last=record.offset, idle_since=record.offset, missed=missed)
+        else:
+            part = replace(served, assigned_last=record.offset, idle_since=record.offset, missed=missed)
+            state.put_served(desk, agent, part)
+    turn = data.get("turn")
+    if turn is not None:
+        part_of_turn = TurnPart(agent=turn["after"], times=turn.get("times", 1))
+        state.parts.put(turn_key(desk.workspace, turn["pool"]), part_of_turn)
 
 
 def _made(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
     data = record.data
+    conversation = _subject(record)
     agent = intern(data["agent"])
-    served = desk.agent_part(agent)
-    if served.record is not None:
-        state.parts.put(agent_key(desk.workspace, agent), replace(served, assigned_last=record.offset))
-        desk.agent_served(agent, record.offset)
-    turn = data.get("turn")
-    if turn is not None:
-        state.parts.put(turn_key(desk.workspace, turn["pool"]), TurnPart(agent=turn["after"]))
+    _serve(state, desk, record)
     routing = None if data["route"] is None else read_routing(data)
-    part = ConversationPart(
-        seq=data["seq"], prev=record.hash, run=data["run"], status="assigned", routing=routing, agent=agent
+    before = desk.conversation(conversation)
+    offer = before.offer if before.agent == agent else None
+    if "released" in data and data["from"] == "assigned":
+        _waits_for_work(state, desk, record, data["released"]["agent"])
+    state.put_conversation(
+        desk, conversation, _part(desk, record, "assigned", routing=routing, agent=agent, offer=offer)
     )
-    state.put_conversation(desk, _subject(record), part)
+    if routing is not None:
+        _remember(state, desk, record, routing, agent)
     if "released" in data:
         _end_release(state, desk, data["released"]["agent"])
+
+
+def _waits_for_work(state: WorkspacesState, desk: Desk, record: LogRecord, agent: str) -> None:
+    part = desk.agent_part(agent)
+    if part.record is not None:
+        state.put_served(desk, agent, replace(part, idle_since=record.offset))
+
+
+def _remember(state: WorkspacesState, desk: Desk, record: LogRecord, routing: Routing, agent: str) -> None:
+    """Note who has the contact, or had it until now, where its route wants to know."""
+    if routing.target.sticky_ms is not None:
+        key = contact_key(desk.workspace, record.contact)
+        state.parts.put(key, ContactPart(agent=agent, at_ms=record.at_ms))
+
+
+def _released(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    data = record.data
+    if data["agent"] is not None:
+        _gives(state, desk, record, data["agent"])
+    if data["to"] == "waiting":
+        _waiting(state, desk, record)
+    else:
+        _over(state, desk, record)
+    if data["agent"] is not None:
+        _end_release(state, desk, data["agent"])
 
 
 def _rerouted(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
@@ -208,13 +290,23 @@ def _rerouted(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
     state.put_conversation(desk, conversation, part)
 
 
-def _released(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
-    if record.data["to"] == "waiting":
-        _waiting(state, desk, record)
-    else:
-        _over(state, desk, record)
-    if record.data["agent"] is not None:
-        _end_release(state, desk, record.data["agent"])
+def _gives(state: WorkspacesState, desk: Desk, record: LogRecord, agent: str) -> None:
+    """An agent has one less, or let an offer pass: he waits for work from now on, or first wraps up."""
+    data = record.data
+    part = desk.agent_part(agent)
+    if part.record is not None:
+        until_ms = data.get("wrap_up_until_ms")
+        if data["from"] == "offered":
+            missed = {"offer-missed": part.missed + 1, "declined": 0}.get(data["reason"], part.missed)
+            state.put_agent(desk, agent, missed=missed)
+        elif until_ms is None:
+            _waits_for_work(state, desk, record, agent)
+        else:
+            wrapping = tuple(sorted((*part.wrapping, until_ms)))[-WRAPPING_MAX:]
+            state.put_agent(desk, agent, idle_since=record.offset, wrapping=wrapping)
+    before = desk.conversation(_subject(record))
+    if data["from"] == "assigned" and before.routing is not None:
+        _remember(state, desk, record, before.routing, agent)
 
 
 def _end_release(state: WorkspacesState, desk: Desk, agent: str) -> None:
@@ -225,9 +317,7 @@ def _end_release(state: WorkspacesState, desk: Desk, agent: str) -> None:
 def _over(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
     """The conversation needs no owner; those that joined it go their own way."""
     conversation = _subject(record)
-    data = record.data
-    part = ConversationPart(seq=data["seq"], prev=record.hash, run=data["run"], status=_OVER[data["to"]])
-    state.put_conversation(desk, conversation, part)
+    state.put_conversation(desk, conversation, _part(desk, record, _OVER[record.data["to"]]))
     for joiner in desk.joiners(conversation):
         joined = desk.conversation(joiner)
         assert joined.routing is not None
@@ -239,6 +329,7 @@ _APPLY: Final[Mapping[str, Callable[[WorkspacesState, Desk, LogRecord], None]]] 
     "agents.recorded": _agents_recorded,
     "input.ignored": _ignored,
     "assignment.queued": _waiting,
+    "assignment.offered": _offered,
     "assignment.made": _made,
     "assignment.rerouted": _rerouted,
     "assignment.released": _released,

@@ -19,6 +19,8 @@ from routing.inputs import (
     AgentRemoved,
     AgentsConfigured,
     AgentUpdated,
+    AssignmentAccepted,
+    AssignmentDeclined,
     AssignmentEnded,
     AssignmentRefused,
     AssignmentRequested,
@@ -35,7 +37,7 @@ from routing.inputs import (
     WorkspaceBody,
 )
 from routing.policy import Policy
-from routing.workspace_parts import ConversationId, ConversationPart
+from routing.workspace_parts import RULES, ConversationId, ConversationPart
 from routing.workspaces import Workspaces
 
 SUPPORT = RouteTarget(team="support")
@@ -73,6 +75,8 @@ class Lane:
         start = len(self.records)
         decision = self.workspaces.decide(event, NONE, self.now_ms)
         given: dict[str, Any] = {"input": event.recorded()[0]}
+        if decision is not None and decision.contact and not event.contact:
+            given["input"]["agent"] = event.conversation
         while decision is not None:
             self._append(event, decision, given)
             given = {}
@@ -182,10 +186,16 @@ class Lane:
         return self.tell(self.request(AssignmentRefused(reason="once-per-contact"), conversation))
 
     def has(
-        self, agent: str, *teams: str, max_open: int | None = None, email: str | None = None, time_ms: int | None = None
+        self,
+        agent: str,
+        *teams: str,
+        max_open: int | None = None,
+        email: str | None = None,
+        time_ms: int | None = None,
+        **more: Any,
     ) -> list[LogRecord]:
         """An agent's record arrives."""
-        body = AgentUpdated(teams=teams, max_open=max_open, email=email)
+        body = AgentUpdated(teams=teams, max_open=max_open, email=email, **more)
         return self.tell(self.agent_event(body, agent, time_ms=time_ms))
 
     def sees(
@@ -199,8 +209,26 @@ class Lane:
         return self.tell(self.agent_event(AgentRemoved(), agent))
 
     def configures(self, max_open: int = 20, **agents: ConfiguredAgent) -> list[LogRecord]:
-        """The policy's ``[agents]``."""
+        """The policy's ``[agents]``, from a program of the first rules."""
         return self.tell(self.agent_event(AgentsConfigured(max_open=max_open, agents=agents), None))
+
+    def rules(self, **rules: Any) -> list[LogRecord]:
+        """The policy's ``[agents]`` without any agent, from today's program."""
+        body = AgentsConfigured(**{"max_open": 20, "rules": RULES, **rules})
+        return self.tell(self.agent_event(body, None))
+
+    def accepts(self, agent: str, conversation: str, token: str | None = None) -> list[LogRecord]:
+        """An agent accepts what he is offered; ``token`` is the present offer's unless one is given."""
+        return self.tell(self.agent_event(AssignmentAccepted(**self._answer(conversation, token)), agent))
+
+    def declines(self, agent: str, conversation: str, token: str | None = None) -> list[LogRecord]:
+        """An agent declines what he is offered."""
+        return self.tell(self.agent_event(AssignmentDeclined(**self._answer(conversation, token)), agent))
+
+    def _answer(self, conversation: str, token: str | None) -> dict[str, str]:
+        offer = self.part(conversation).offer
+        known = "none" if offer is None else offer.token
+        return {"conversation": conversation, "contact": f"contact-of-{conversation}", "token": token or known}
 
     def passes(self, duration_ms: int) -> list[LogRecord]:
         """Time passes, and every deadline in it fires when it is due."""
@@ -233,6 +261,7 @@ def requested(
     route: RouteName = "regular",
     escalation: RouteTarget | None = None,
     join: str | None = None,
+    language: str = "en",
 ) -> AssignmentRequested:
     """The body of a request."""
     return AssignmentRequested(
@@ -241,7 +270,7 @@ def requested(
         target=target,
         escalation=escalation,
         policy="sha256:0123456789abcdef",
-        language="en",
+        language=language,
         channel=Channel(id="c1", type="whatsapp"),
         join=join,
     )

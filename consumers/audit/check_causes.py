@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from consumers.audit.checking import Partition, Rule, expect, require
 from consumers.audit.reading import Seen, place_of
@@ -13,9 +13,10 @@ from events.log import StoredRecord
 from events.records import POLICY_RECORDED, Moment, policy_recorded
 from events.topics import ROUTING_LOG
 from routing.errors import PolicyError
+from routing.inputs import DeadlineKind
 from routing.policy_file import parse_policy
 
-_OURS: Final = re.compile(r"deadline/(answer|crm|forget|fallback|wait|drain)/[0-9]+|agents/sha256:[0-9a-f]{16}")
+_OURS: Final = re.compile(rf"deadline/({'|'.join(get_args(DeadlineKind))})/[0-9]+|agents/sha256:[0-9a-f]{{16}}")
 
 
 class Causes(Rule):

@@ -25,9 +25,8 @@ _ROUTING_TYPES: Final = frozenset({
     "input.ignored",
 })  # fmt: skip
 _ASSIGNMENT_TYPES: Final = frozenset({
-    "assignment.queued", "assignment.made", "assignment.rerouted", "assignment.released", "assignment.not-routed",
-    "agent.changed",
-    "agents.recorded", "input.ignored",
+    "assignment.queued", "assignment.offered", "assignment.made", "assignment.rerouted", "assignment.released",
+    "assignment.not-routed", "agent.changed", "agents.recorded", "input.ignored",
 })  # fmt: skip
 
 

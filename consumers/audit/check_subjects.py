@@ -31,15 +31,17 @@ _BEFORE: Final[
     dict[str, frozenset[str]]
 ] = {  #: the status that a conversation may have had, by the record that moves it
     "assignment.queued": frozenset({"new", "waiting", "ended", "not-routed"}),
-    "assignment.made": frozenset({"new", "waiting", "assigned", "ended", "not-routed"}),
-    "assignment.rerouted": frozenset({"assigned"}),
-    "assignment.released": frozenset({"waiting", "assigned"}),
+    "assignment.offered": frozenset({"new", "waiting", "ended", "not-routed"}),
+    "assignment.made": frozenset({"new", "waiting", "offered", "assigned", "ended", "not-routed"}),
+    "assignment.rerouted": frozenset({"offered", "assigned"}),
+    "assignment.released": frozenset({"waiting", "offered", "assigned"}),
     "assignment.not-routed": frozenset({"new", "ended"}),
 }
 _AFTER: Final[dict[str, frozenset[str]]] = {
     "assignment.queued": frozenset({"waiting"}),
+    "assignment.offered": frozenset({"offered"}),
     "assignment.made": frozenset({"assigned"}),
-    "assignment.rerouted": frozenset({"assigned"}),
+    "assignment.rerouted": frozenset({"offered", "assigned"}),
     "assignment.released": frozenset({"waiting", "ended"}),
     "assignment.not-routed": frozenset({"not-routed"}),
 }
@@ -169,7 +171,7 @@ class Owners(Rule):
 
     def __init__(self, partition: Partition) -> None:
         del partition
-        self._owner: dict[Subject, str | None] = {}  # of those that wait (None) or are assigned
+        self._live: dict[Subject, tuple[str, str | None]] = {}  # status and agent of those that have or await an owner
 
     def see(self, found: Seen, link: Link) -> None:
         """Follow the owner."""
@@ -181,6 +183,8 @@ class Owners(Rule):
         status, owner = self._status(subject)
         if record.type == "assignment.made":
             released = data.get("released", {}).get("agent")
+            keeps = status == "offered" and owner == data.get("agent")
+            owner = None if keeps else owner
             require(
                 owner is None or released == owner,
                 f"it is given to {data.get('agent')} while {owner} has it: two owners at once",
@@ -190,16 +194,13 @@ class Owners(Rule):
         elif record.type in {"assignment.released", "assignment.rerouted"}:
             expect("data.agent", owner, data.get("agent"), "somebody is released who does not have it")
         self._check_status(record.type, status, data)
-        if data["to"] in {"waiting", "assigned"}:
-            self._owner[subject] = data["agent"] if data["to"] == "assigned" else None
+        if data["to"] in {"waiting", "offered", "assigned"}:
+            self._live[subject] = data["to"], None if data["to"] == "waiting" else data["agent"]
         else:
-            self._owner.pop(subject, None)
+            self._live.pop(subject, None)
 
     def _status(self, subject: Subject) -> tuple[str, str | None]:
-        if subject not in self._owner:
-            return "over", None
-        owner = self._owner[subject]
-        return ("waiting" if owner is None else "assigned"), owner
+        return self._live.get(subject, ("over", None))
 
     def _check_status(self, kind: str, status: str, data: dict[str, Any]) -> None:
         before, after = data.get("from"), data.get("to")
@@ -209,20 +210,25 @@ class Owners(Rule):
         require(after in _AFTER[kind], f"{kind} cannot lead to {after}", field="data.to", found=after)
         by_hand = kind != "assignment.made" or before != "assigned" or data.get("strategy") == "by-hand"
         require(by_hand, "only a person takes a conversation from its owner", field="data.strategy")
+        asked = kind != "assignment.made" or before != "offered" or "released" not in data
+        require(
+            asked or data.get("strategy") == "by-hand", "only who was offered it may accept it", field="data.strategy"
+        )
 
 
 class _Agent:
-    __slots__ = ("max_open", "presence")
+    __slots__ = ("max_open", "presence", "wrapping")
 
     def __init__(self) -> None:
         self.max_open: int | None = None
         self.presence = "online"
+        self.wrapping: list[int] = []
 
 
 class Loads(Rule):
     """The router never gives an agent more than ``max_open`` conversations, and the candidates' loads are true.
 
-    What people take by hand is counted, but not capped.
+    What he was offered counts, and what he still wraps up. What people take by hand is counted, but not capped.
     """
 
     name = "max_open"
@@ -241,21 +247,31 @@ class Loads(Rule):
             self._default[record.workspace] = data["config"]["max_open"]
         elif record.type == "agent.changed":
             self._learn(record.workspace, str(record.subject), data)
-        elif record.type == "assignment.made":
+        elif record.type in {"assignment.made", "assignment.offered"}:
             self._made(record.workspace, data)
         elif record.type == "assignment.released" and data.get("agent") is not None:
             self._open[record.workspace, data["agent"]] -= 1
+            if "wrap_up_until_ms" in data:
+                agent = self._agents.setdefault((record.workspace, data["agent"]), _Agent())
+                agent.wrapping.append(data["wrap_up_until_ms"])
 
     def _learn(self, workspace: str, name: str, data: dict[str, Any]) -> None:
         agent = self._agents.setdefault((workspace, name), _Agent())
         agent.max_open = (data["agent"] or {}).get("max_open")
         stated = data["presence"] or "online"
         agent.presence = "away" if stated == "other" else stated
+        if data["agent"] is None or "wrapping" in data:
+            left = data.get("wrapping", [])
+            due = [until_ms for until_ms in left if until_ms not in agent.wrapping]
+            require(not due, "it names ended conversations that there are not", field="data.wrapping", found=due)
+            agent.wrapping = list(left)
 
     def _made(self, workspace: str, data: dict[str, Any]) -> None:
         owner = data["agent"]
+        if data["from"] == "offered" and "released" not in data:
+            return  # it counts since it was offered
         if data["strategy"] != "by-hand":
-            room = self._room(workspace, owner)
+            room = self._room(workspace, owner) - self._wrapping(workspace, owner)
             now = self._open[workspace, owner] + 1
             require(
                 now <= room, f"the router gave {owner} conversation number {now} of {room} that are allowed",
@@ -272,6 +288,10 @@ class Loads(Rule):
             return self._default.get(workspace, MAX_OPEN_DEFAULT)
         return agent.max_open
 
+    def _wrapping(self, workspace: str, name: str) -> int:
+        agent = self._agents.get((workspace, name))
+        return 0 if agent is None else len(agent.wrapping)
+
     def _check_candidates(self, workspace: str, owner: str, data: dict[str, Any]) -> None:
         chosen = [line["agent"] for line in data["candidates"] if "passed_over" not in line]
         expect("data.candidates", [owner], chosen, "who got it is not who was chosen")
@@ -279,9 +299,14 @@ class Loads(Rule):
             name = line["agent"]
             agent = self._agents.get((workspace, name))
             presence = "online" if agent is None else agent.presence
-            true = (self._open[workspace, name], self._room(workspace, name), presence)
-            told = (line["open"], line["max_open"], line["presence"])
+            true = (
+                self._open[workspace, name],
+                self._room(workspace, name),
+                presence,
+                self._wrapping(workspace, name),
+            )
+            told = (line["open"], line["max_open"], line["presence"], line.get("wrapping", 0))
             if true == told:
                 continue
-            for field, value, said in zip(("open", "max_open", "presence"), true, told, strict=True):
+            for field, value, said in zip(("open", "max_open", "presence", "wrapping"), true, told, strict=True):
                 expect(f"data.candidates[{index}].{field}", value, said, f"what it says of {name} is not true")

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from consumers.audit.finding import Found, cause_of, read_at, records
 from consumers.audit.reading import Seen
-from consumers.audit.words import candidate_words, input_words, reason_words, target_words
+from consumers.audit.words import REASONS, candidate_words, input_words, reason_words, target_words
 from events.log import Log
 from events.times import format_time
 from events.topics import ROUTING_LOG
@@ -193,6 +193,9 @@ class Story:
         if "waited_ms" in data:
             lines.append(f"waited {self._duration(data['waited_ms'])}")
             lines += self._candidate_lines(data)
+            lines += _turn_lines(data.get("turn"))
+        if "until_ms" in data:
+            lines.append(f"may be accepted until {format_time(data['until_ms'])}")
         return lines
 
     def _candidate_lines(self, data: dict[str, Any]) -> list[str]:
@@ -201,10 +204,22 @@ class Story:
             return []
         total = data.get("candidates_total", len(named))
         count = f"{total}" if total == len(named) else f"{total}, of whom {len(named)} are named"
-        return [f"candidates: {count}", *(f"  {candidate_words(line)}" for line in named)]
+        lines = [f"candidates: {count}", *(f"  {candidate_words(line)}" for line in named)]
+        if "counts" in data:
+            counts = (f"{number} {REASONS.get(why, why)}" for why, number in data["counts"].items())
+            lines.append(f"  of all: {', '.join(counts)}")
+        return lines
 
     def _shown(self, value: Any) -> str:
         return str(value) if self._personal else HIDDEN
+
+
+def _turn_lines(turn: dict[str, Any] | None) -> list[str]:
+    if turn is None:
+        return []
+    before = "nobody" if turn["before"] is None else turn["before"]
+    times = f", for the {turn['times']}. time in a row" if turn.get("times", 1) > 1 else ""
+    return [f"turn of {turn['pool']}: was {before}, is {turn['after']}{times}"]
 
 
 def _condition_words(condition: Condition) -> str:
@@ -268,6 +283,14 @@ def _started_words(data: dict[str, Any], told: dict[str, Any]) -> tuple[str, str
     return begun, "no e-mail address is known: the contact is asked for it"
 
 
+_WAITS: Final = {
+    "overdue": "overdue",
+    "fallback_open": "its fallback is open",
+    "promoted": "ranks as the next class",
+    "relaxed": "skills and language do not matter any more",
+}
+
+
 def _assigner_words(found: Seen) -> tuple[str, str | None]:
     """What happened and why, of a record of the assigner."""
     kind, data = found.record.type, found.data
@@ -276,18 +299,21 @@ def _assigner_words(found: Seen) -> tuple[str, str | None]:
         passed = f" (before: {before['agent']})" if before else ""
         team = f" of team {data['team']}" if data.get("team") else ""
         return f"Given to {data['agent']}{team}{passed}", reason_words(data["reason"])
+    if kind == "assignment.offered":
+        team = f" of team {data['team']}" if data.get("team") else ""
+        return f"Offered to {data['agent']}{team}", reason_words(data["reason"])
     if kind == "assignment.queued":
-        overdue = ", overdue" if data.get("overdue") else ""
-        opened = ", its fallback is open" if data.get("fallback_open") else ""
-        return f"Waits in the queue of route {data['route']}{overdue}{opened}", reason_words(data["route_reason"])
-    if kind == "assignment.released":
-        whom = f"Taken from {data['agent']}" if data.get("agent") else "Left the queue"
-        back = " and put back into the queue" if data.get("to") == "waiting" else ": it needs no owner any more"
-        return f"{whom}{back}", reason_words(data["reason"])
+        stands = "".join(f", {words}" for name, words in _WAITS.items() if data.get(name))
+        return f"Waits in the queue of route {data['route']}{stands}", reason_words(data["route_reason"])
     if kind == "assignment.rerouted":
         return f"{data['agent']} has it, and is told that its route is {data['route']} now", reason_words(
             data["route_reason"]
         )
+    if kind == "assignment.released":
+        had = "The offer is taken back from" if data.get("from") == "offered" else "Taken from"
+        whom = f"{had} {data['agent']}" if data.get("agent") else "Left the queue"
+        back = " and put back into the queue" if data.get("to") == "waiting" else ": it needs no owner any more"
+        return f"{whom}{back}", reason_words(data["reason"])
     if kind == "assignment.not-routed":
         return "Not routed", reason_words(data["reason"])
     told = data.get("input") or {}

@@ -73,15 +73,30 @@ REASONS: Final[Mapping[str, str]] = {
     "fewest-open": "least open: nobody who could have it has fewer conversations",
     "taken-by-hand": "a person decided it",
     "by-hand": "a person released it",
+    "longest-idle": "longest idle: nobody who could have it has waited longer for work",
+    "had-it-last": "sticky: this agent had the contact last",
+    "accepted": "he has accepted it",
+    "declined": "he has declined it",
+    "offer-missed": "he did not answer in time",
     "agent-removed": "the agent was removed",
     "offline": "offline",
     "away": "away",
     "full": "has as many as allowed",
+    "wrapping-up": "still wraps up what has ended",
+    "did-not-accept": "did not accept it before",
+    "idle-for-less": "has waited less long for work",
     "later-turn": "the turn comes later",
     "more-open": "has more open",
     "served-later": "as many open, but served later",
     # why a request or an agent's event had no effect
     "already-assigned": "somebody has it already",
+    "already-offered": "it is offered to somebody already",
+    "already-accepted": "he has accepted it already",
+    "offer-over": "it is not offered any more",
+    "wrong-token": "it is another offer than the present one",
+    "negative-wrap-up": "wrap_up is negative",
+    "no-weight": "weight is not above zero",
+    "lease-over": "it is so old that it says nothing any more",
     "already-waiting": "it is waiting already",
     "already-ended": "it has ended already",
     "already-not-routed": "it is known not to be routed",
@@ -116,6 +131,8 @@ INPUTS: Final[Mapping[str, str]] = {
     "agent.presence": "an agent's presence",
     "agent.removed": "an agent's removal",
     "agents.configured": "the policy's [agents]",
+    "assignment.accepted": "an agent's yes to an offer",
+    "assignment.declined": "an agent's no to an offer",
 }
 _DEADLINES: Final[Mapping[str, str]] = {
     "answer": "the time to answer was over",
@@ -123,6 +140,11 @@ _DEADLINES: Final[Mapping[str, str]] = {
     "forget": "the time to be forgotten had come",
     "fallback": "the time until the fallback was over",
     "wait": "the time to wait was over",
+    "promote": "it had waited long enough to rank as the next class",
+    "relax": "it had waited long enough to ask for less",
+    "offer": "the time to accept was over",
+    "lease": "no heartbeat had come for as long as presence holds",
+    "wrap-up": "the time to wrap up was over",
     "drain": "there was more to do",
 }
 
@@ -166,12 +188,18 @@ def _pool_words(target: Mapping[str, Any]) -> str:
         return f"agent {target['agent']}"
     whom = f"team {target['team']}" if target.get("team") is not None else "anybody of the workspace"
     online = "" if target.get("only_online", True) else ", offline too"
-    return f"{whom} ({target.get('strategy', 'round-robin')}{online})"
+    skills = f", who knows {' and '.join(target['skills'])}" if target.get("skills") else ""
+    language = ", who speaks the contact's language" if target.get("match_language") else ""
+    return f"{whom} ({target.get('strategy', 'round-robin')}{online}{skills}{language})"
 
 
 def candidate_words(line: Mapping[str, Any]) -> str:
     """One candidate: his load, his presence, and why he was passed over."""
     load = f"{line.get('agent')}: {line.get('open')} of {line.get('max_open')} open, {line.get('presence')}"
+    if line.get("wrapping"):
+        load += f", wraps up {line['wrapping']}"
+    if line.get("weight"):
+        load += f", weight {line['weight']}"
     if "passed_over" not in line:
         return f"{load} <- chosen"
     why = REASONS.get(str(line["passed_over"]), str(line["passed_over"]))

@@ -1,4 +1,7 @@
-"""The scenario of the golden logs: every type of record at least once."""
+"""The scenarios of the golden logs: together they make every type of record at least once.
+
+A golden log is made by the scenario of its number; the first one is what the first release could do.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from routing.policy import Policy
 from routing.policy_file import parse_policy
 
 START_MS = 1_795_341_600_000
-POLICY = Path(__file__).with_name("policy.toml")  # its text is in the log: it never changes
+POLICIES = {number: Path(__file__).with_name(f"policy-{number}.toml") for number in (1, 2)}  # never changed: in the log
 
 
 class Step(NamedTuple):
@@ -27,9 +30,9 @@ class Step(NamedTuple):
     value: bytes
 
 
-def policy() -> Policy:
-    """The first template's policy, with little room."""
-    return parse_policy(POLICY.read_text(), source="golden")
+def policy(number: int) -> Policy:
+    """The first template's policy, with little room; in the second agents are asked, and time matters more."""
+    return parse_policy(POLICIES[number].read_text(), source="golden")
 
 
 class _Script:
@@ -92,7 +95,45 @@ class _Script:
         return Step(1, AGENT_EVENTS, 0, "default", self._value(type, agent, "default", data, None))
 
 
-def steps() -> Iterator[Step]:
+def steps(number: int) -> Iterator[Step]:
+    """What happens in a scenario."""
+    return {1: _small_desk, 2: _asking_desk}[number]()
+
+
+def _asking_desk() -> Iterator[Step]:
+    """Offers that are accepted, declined and missed, presence that lapses, what ages, languages, wrapping up."""
+    s = _Script()
+    for name, languages in (("bo", ["en"]), ("cy", ["fr", "en"])):
+        yield s.agent(name, "agent.updated", teams=["support"], languages=languages, weight=2, wrap_up_s=30)
+        yield s.agent(name, "agent.presence", status="online")
+    yield s.agent("maya", "agent.updated", teams=["managers"], max_open=1)
+    for number in (1, 2, 3):
+        yield s.opened(
+            f"d{number}", f"w{number}", email=f"{number}@example.com", language="fr" if number == 2 else "en"
+        )
+        yield s.crm(f"d{number}", f"w{number}", 1, customer_type="standard")
+    # a look-up that is answered when the conversation has an owner
+    yield s.opened("d4", "w4", email="4@example.com")
+    yield s.says("d4", "w4", "hello?", after_s=20.0)
+    yield s.agent("@", "assignment.accepted", conversation="w4", contact={"id": "d4"}, token="@w4")
+    yield s.crm("d4", "w4", 2, customer_type="VIP")
+    for said in ("assignment.declined", "assignment.accepted"):
+        yield s.agent("@", said, conversation="w1", contact={"id": "d1"}, token="@w1")
+    for _ in range(4):
+        yield s.agent("bo", "agent.presence", status="online")
+        yield s.says("d1", "w1", "hello?", after_s=25.0)
+    yield s.agent("bo", "agent.presence", status="away")
+    yield s.agent("bo", "agent.presence", status="online")
+    yield s.agent("cy", "agent.presence", status="online")
+    yield s.agent("cy", "assignment.accepted", conversation="w2", contact={"id": "d2"}, token="not-this-one")
+    yield s.talk("d2", "w2", "assignee.changed", agent="cy")
+    yield s.talk("d2", "w2", "conversation.closed", reason="solved")
+    yield s.opened("d2", "w2b", language="fr")
+    yield s.crm("d2", "w2b", 1, customer_type="standard")
+    yield s.talk("d3", "w3", "message.received", after_s=900.0, message_id="late", text="anybody?")
+
+
+def _small_desk() -> Iterator[Step]:
     """A day at a small desk."""
     s = _Script()
     for name in ("bo", "cy"):

@@ -36,14 +36,14 @@ async def test_a_golden_log_verifies_and_replays(path, check):
 async def test_a_golden_log_with_one_word_changed_does_not(check):
     """The check's negative control."""
     lines = lines_of(FILES[-1])
-    changed = [line.replace(b"no-address", b"two-addresses") for line in lines]
+    changed = [line.replace(b"offer-missed", b"declined") for line in lines]
     assert changed != lines
     assert not (await report_of(check, changed)).passed
 
 
 def test_the_newest_golden_log_is_what_is_written_today():
-    """A new form of a record wants a new golden log beside the old ones (``python -m tests.golden.make FILE``)."""
-    assert run_virtual(make()) == lines_of(FILES[-1])
+    """A new form of a record wants a new golden log beside the old ones (``python -m tests.golden.make N``)."""
+    assert run_virtual(make(len(FILES))) == lines_of(FILES[-1])
 
 
 def test_golden_logs_hold_every_type_of_record():

@@ -19,11 +19,14 @@ from msgspec.structs import replace
 from routing import assignment, workspace_state
 from routing.choosing import armed
 from routing.decider import LogRecord
+from routing.desk_agents import Agent
 from routing.inputs import (
     AgentPresence,
     AgentRemoved,
     AgentsConfigured,
     AgentUpdated,
+    AssignmentAccepted,
+    AssignmentDeclined,
     AssignmentEnded,
     AssignmentRefused,
     AssignmentTaken,
@@ -32,14 +35,18 @@ from routing.inputs import (
     PoolTarget,
     RouteTarget,
 )
+from routing.pools import Pools
 from routing.queues import WaitingQueue
-from routing.strategies import Agent, Pool
+from routing.strategies import Pool
 from routing.workspace_index import Desk
 from routing.workspace_state import WorkspacesState
 from routing.workspaces import Workspaces
 from tests.workspace_given import NONE, Lane, as_read_back, requested
-from tests.workspace_reference import Outcome, Reference, read_parts
+from tests.workspace_reference import Reference
+from tests.workspace_reference_parts import Outcome, Place
+from tests.workspace_reference_reading import read_parts
 
+GIVES = frozenset({"assignment.made", "assignment.offered"})
 AGENTS = ("anna", "bob", "cleo", "dora")
 EMAILS = (None, "a@x.io", "A@X.io", "bob")
 CONVERSATIONS = tuple((contact, f"{contact}{n}") for contact in ("p", "q") for n in range(4))
@@ -55,6 +62,13 @@ TARGETS = (
     RouteTarget(agent="bob", fallback=PoolTarget(team="t", strategy="least-open"), fallback_after_ms=0),
     RouteTarget(team="s", fallback=PoolTarget(agent="dora"), fallback_after_ms=5),
     RouteTarget(team="nobodys", wait_max_ms=0),
+    RouteTarget(team="s", accept_ms=7, promote_after_ms=15, wait_max_ms=60),
+    RouteTarget(team="t", strategy="least-open", accept_ms=12, sticky_ms=40),
+    RouteTarget(agent="anna", fallback=PoolTarget(team="s"), fallback_after_ms=8, accept_ms=5),
+    RouteTarget(workspace=True, strategy="longest-idle", promote_after_ms=10),
+    RouteTarget(workspace=True, sticky_ms=25, match_language=True, relax_after_ms=9),
+    RouteTarget(team="s", skills=("tax",), strategy="longest-idle", relax_after_ms=20, wait_max_ms=30),
+    RouteTarget(team="t", skills=("tax",), match_language=True, accept_ms=6, fallback=PoolTarget(team="s")),
 )  # fmt: skip
 
 agents = st.sampled_from(AGENTS)
@@ -63,14 +77,34 @@ rooms = st.sampled_from([None, 0, 1, 1, 2, 3, -1])
 bodies = st.builds(
     requested,
     st.sampled_from(TARGETS),
+    language=st.sampled_from(["en", "pt-BR"]),
     route=st.sampled_from(["vip", "regular", "escalated"]),
     escalation=st.sampled_from([None, MANAGERS]),
     join=st.sampled_from([None, None, "p0", "p1", "q0", "q1"]),
 )
 teams = st.sampled_from([("s",), ("t",), ("s", "t"), ()])
-updates = st.builds(AgentUpdated, teams=teams, max_open=rooms, email=st.sampled_from(EMAILS))
+more = {
+    "weight": st.sampled_from([1, 1, 2, 3]),
+    "languages": st.sampled_from([(), (), ("en",), ("pt",), ("PT-br", "en")]),
+    "skills": st.sampled_from([(), ("tax",), ("tax", "law")]),
+    "wrap_up_ms": st.sampled_from([None, None, 0, 9]),
+}
+updates = st.builds(AgentUpdated, teams=teams, max_open=rooms, email=st.sampled_from(EMAILS), **more)
 configured = st.builds(
-    ConfiguredAgent, teams=teams, max_open=st.sampled_from([None, 0, 1, 2]), email=st.sampled_from(EMAILS)
+    ConfiguredAgent, teams=teams, max_open=st.sampled_from([None, 0, 1, 2]), email=st.sampled_from(EMAILS), **more
+)
+presences = st.tuples(
+    st.just("agent"),
+    agents,
+    st.builds(AgentPresence, status=st.sampled_from(["online", "online", "away", "offline", "other"])),
+    st.integers(-3, 3),
+)
+answers = st.tuples(
+    st.just("answer"),
+    st.sampled_from(["offered", "offered", *AGENTS]),
+    conversations,
+    st.sampled_from([AssignmentAccepted, AssignmentAccepted, AssignmentDeclined]),
+    st.sampled_from(["now", "now", "now", "before", "wrong"]),
 )
 steps = st.one_of(
     st.tuples(st.just("request"), conversations, bodies),
@@ -84,19 +118,20 @@ steps = st.one_of(
     st.tuples(st.just("request"), conversations, st.just(AssignmentRefused(reason="trigger"))),
     st.tuples(st.just("again"), st.integers(0, 5)),
     st.tuples(st.just("agent"), agents, updates, st.integers(-3, 3)),
-    st.tuples(
-        st.just("agent"),
-        agents,
-        st.builds(AgentPresence, status=st.sampled_from(["online", "online", "away", "offline", "other"])),
-        st.integers(-3, 3),
-    ),
+    presences,
     st.tuples(st.just("agent"), agents, st.just(AgentRemoved()), st.just(0)),
+    answers,
+    answers,
     st.tuples(
         st.just("config"),
         st.builds(
             AgentsConfigured,
             max_open=st.sampled_from([1, 2, 20]),
             agents=st.dictionaries(agents, configured, max_size=3),
+            presence_ttl_ms=st.sampled_from([None, 20, 40]),
+            wrap_up_ms=st.sampled_from([None, None, 6]),
+            missed_offers_max=st.sampled_from([None, 1, 2]),
+            rules=st.sampled_from([1, 2, 2]),
         ),
     ),
     st.tuples(st.just("time"), st.integers(0, 30)),
@@ -112,6 +147,7 @@ class Trial:
         self.folded = Workspaces()
         self.reference = Reference(follow_ups_max) if reference else None
         self.told: list[Event] = []
+        self.tokens: list[str] = []
         self._watch()
 
     def run(self, history: list[Any]) -> None:
@@ -124,12 +160,31 @@ class Trial:
                         self.tell(self.told[-1 - back % len(self.told)])
                 case ("agent", agent, body, late_ms):
                     self.tell(self.lane.agent_event(body, agent, time_ms=self.lane.now_ms - late_ms))
+                case ("answer", agent, which, body, token):
+                    self._answer(agent, which, body, token)
                 case ("config", body):
                     self.tell(self.lane.agent_event(body, None))
                 case ("time", duration_ms):
                     self._pass(duration_ms)
         self._pass(0)
         assert not read_parts(self.lane.workspaces).busy(), "somebody waits when all drains are over"
+
+    def _answer(self, agent: str, which: tuple[str, str], body: Any, token: str) -> None:
+        """An agent says something to an offer: the present one, the one before it, or one that never was."""
+        part = self.lane.part(which[1], which[0])
+        if part.offer is None:
+            offered = [part for part in self._offered() if part[1].offer is not None]
+            if offered:
+                which, part = offered[0]
+        known = {
+            "now": "" if part.offer is None else part.offer.token,
+            "before": self.tokens[-2:][0] if self.tokens else "",
+        }
+        said = body(conversation=which[1], contact=which[0], token=known.get(token) or "t")
+        self.tell(self.lane.agent_event(said, part.agent if agent == "offered" and part.agent else agent))
+
+    def _offered(self) -> list[Any]:
+        return [(which, self.lane.part(which[1], which[0])) for which in CONVERSATIONS]
 
     def tell(self, event: Event) -> None:
         """Decide it, take it back, decide it again: nothing may differ."""
@@ -147,7 +202,11 @@ class Trial:
         records = self.lane.tell(event)
         self.lane.workspaces.confirm()
         assert records == tried, "the same input was decided otherwise"
+        offers = [record for record in records if record.type == "assignment.offered"]
+        self.tokens += [record.data["token"] for record in offers]
         if self.reference is not None:
+            named = {((r.contact, str(r.subject)), r.data["seq"]): r.data["token"] for r in offers}
+            self.reference.tokens |= named
             assert [outcome_of(record) for record in records] == self.reference.tell(event, self.lane.now_ms)
         self._look(records)
 
@@ -182,7 +241,8 @@ class Trial:
 
     def _look(self, records: list[LogRecord]) -> None:
         for record, before, after in self.seen:
-            if record.type == "assignment.made" and record.data["strategy"] != "by-hand":
+            # Who accepts has it since it was offered.
+            if record.type in GIVES and record.data["reason"] not in {"taken-by-hand", "accepted"}:
                 nobody_over_max_open(record, after)
                 nobody_overtaken(record, before)
         workspaces = self.lane.workspaces
@@ -226,12 +286,21 @@ def counts_are_right(workspaces: Workspaces) -> None:
     for desk in workspaces.state.desks.values():
         for agent in desk.agents.values():
             assert agent.open == truth.load(agent.id), "an open count is wrong"
-        for key, pool in desk._pools.items():
+        for key, pool in desk.pools.by_key.items():
             if key.kind != "owner":
                 assert sorted(pool._load_of) == pool.free
                 names = (key.id or None, None) if key.kind == "agent" else (None, key.id or None)
-                target = PoolTarget(agent=names[0], team=names[1], only_online=key.only_online)
-                assert pool.free == truth.free(target), "a pool is wrong"
+                target = RouteTarget(
+                    agent=names[0],
+                    team=names[1],
+                    only_online=key.only_online,
+                    skills=key.skills,
+                    match_language=key.language is not None,
+                )
+                place = Place("regular", "", target, None, 0, 0, 0, language=key.language)
+                assert pool.free == truth.free(target, place), "a pool is wrong"
+                hindered = [agent for agent in pool.members if agent not in pool.free]
+                assert sum(pool.counts.values()) == len(hindered), "a pool counts its members wrong"
 
 
 def index_of(workspaces: Workspaces) -> Any:
@@ -243,13 +312,21 @@ def index_of(workspaces: Workspaces) -> Any:
 
 
 def _index_of_desk(desk: Desk) -> tuple[Any, ...]:
-    pools = {key: pool for key, pool in desk._pools.items() if len(pool.waiting)}
+    pools = {key: pool for key, pool in desk.pools.by_key.items() if len(pool.waiting)}
     return (
         desk.ready,
         desk.releasing,
         desk.unconfigured,
-        {key: (pool.waiting._live, pool.waiting.head(), pool.members, pool.free) for key, pool in pools.items()},
-        {a.id: (a.open, a.max_open, a.presence, a.record) for a in desk.agents.values() if a.record or a.open},
+        desk.missing,
+        {
+            key: (pool.waiting._live, pool.waiting.head(), pool.members, pool.free, pool._by_load)
+            for key, pool in pools.items()
+        },
+        {
+            a.id: (a.open, a.wrapping, a.load, a.since, a.idle_since, a.max_open, a.presence, a.record)
+            for a in desk.agents.values()
+            if a.record or a.open
+        },
         {agent: owned for agent, owned in desk._owned.items() if owned},
         desk._joiners,
     )
@@ -259,23 +336,32 @@ def outcome_of(record: LogRecord) -> Outcome:
     """A record as the reference tells it."""
     data = record.data
     names: tuple[str, ...]
+    said: tuple[Any, ...]
+    ends: tuple[Any, ...]
     match record.type:
+        case "assignment.offered":
+            said = (*(data[name] for name in ("agent", "strategy", "reason", "waited_ms", "until_ms")),)
+            return (record.type, record.contact, record.subject, *said)
         case "assignment.made":
             said = (*(data[name] for name in ("agent", "strategy", "reason", "waited_ms")),)
             return (record.type, record.contact, record.subject, *said, data.get("released", {}).get("agent"))
         case "agent.changed":
-            names = ("what",)
+            return (record.type, "", record.subject, data["what"], data["presence"], data.get("held"))
         case "agents.recorded":
             names = ()
         case "assignment.queued" | "assignment.released" if data["to"] == "waiting":
             shown = tuple(data[name] for name in ("route", "route_reason", "since_ms", "order"))
             deadlines = data.get("deadlines", {})
             flags = (data.get("join"), data.get("overdue", False), data.get("fallback_open", False))
+            passed = tuple(data.get("passed", ()))
             ends = (deadlines.get("fallback"), deadlines.get("wait"))
+            ends += (data.get("promoted", False), data.get("relaxed", False), passed)
+            ends += (deadlines.get("promote"), deadlines.get("relax"))
             by = (data["agent"], data["reason"]) if record.type == "assignment.released" else ()
             return (record.type, record.contact, record.subject, *shown, *flags, *ends, *by)
         case "assignment.released":
-            names = ("agent", "reason")
+            said = (data["agent"], data["reason"], data.get("wrap_up_until_ms"))
+            return (record.type, record.contact, record.subject, *said)
         case _:
             names = ("reason",)
     return (record.type, record.contact, record.subject, *(data[name] for name in names))
@@ -353,7 +439,7 @@ def parts_only(self: WorkspacesState) -> None:
     self.parts.discard()
 
 
-def nobody_belongs(_self: Desk, _agent: Agent, _key: Any) -> bool:
+def nobody_belongs(_self: Pools, _agent: Agent, _key: Any) -> bool:
     return False
 
 
@@ -378,11 +464,11 @@ PLANTED: dict[str, tuple[Any, str, Any, str]] = {
     "joined without room": (Desk, "room_with", room_for_all, "passed max_open"),
     "last come, first served": (WaitingQueue, "head", last_come_first_served, "overtook"),
     "classes are forgotten": (WaitingQueue, "head", classes_forgotten, "overtook"),
-    "the last in a queue is forgotten": (Pool, "ready", property(ready_for_two), "somebody waits"),
+    "the last in a queue is forgotten": (Pool, "ready", property(ready_for_two), "somebody waits|overtook"),
     "an end frees nobody": (Desk, "_count", never_uncounted, "open count|discard leaves"),
     "a discard keeps the index": (WorkspacesState, "discard", parts_only, "discard leaves something in the index"),
     "evolve counts by itself": (workspace_state._APPLY, "assignment.made", counting_evolve(), "another state|discard"),
-    "nobody is in any pool": (Desk, "_belongs", nobody_belongs, "somebody waits|pool is wrong"),
+    "nobody is in any pool": (Pools, "_belongs", nobody_belongs, "somebody waits|pool is wrong"),
     "served past a drain": (Desk, "busy", property(lambda self: bool(self.releasing)), "overtook|somebody waits"),
 }
 
@@ -402,8 +488,9 @@ def test_an_invariant_sees_a_planted_bug(bug: str, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("owner", "name", "broken"),
     [
-        (Pool, "next_agent", lambda self, _turn: self.free[0]),
+        (Pool, "next_agent", lambda self, _turn, _passed=(): self.free[0] if self.free else None),
         (assignment, "armed", place_lost),
+        (Pool, "_again", lambda _self, _turn: False),
     ],
 )
 def test_the_slow_decider_sees_what_breaks_no_invariant(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events import wire
+from events import event_types
 from events.cloudevents import BadInputError, Reason, parse_object
 from events.dead_letters import DeadLetter, parse_dead_letter
 from events.decode import decode_agent, decode_conversation, decode_crm_answer, decode_request
@@ -32,14 +32,17 @@ SCALAR = (
     | TEXT | st.sampled_from([SECRET, NOON, "1.0", "", "\x00", "c1", 1e30, 1.0])
 )  # fmt: skip
 NAMES = st.sampled_from(
-    sorted({field for event in wire.EVENT_TYPES for field in event.data.__struct_fields__} | {"id", "type", "sent_at"})
+    sorted(
+        {field for event in event_types.EVENT_TYPES for field in event.data.__struct_fields__}
+        | {"id", "type", "sent_at"}
+    )
 )
 JSON = st.recursive(
     SCALAR, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES | TEXT, inner, max_size=5), max_leaves=12
 )
 ATTRIBUTES = ["specversion", "id", "source", "type", "subject", "time", "partitionkey", "workspace", "dataschema",
               "datacontenttype", "data_base64", "data"]  # fmt: skip
-TYPES = st.sampled_from([event.name for event in wire.EVENT_TYPES])
+TYPES = st.sampled_from([event.name for event in event_types.EVENT_TYPES])
 EVENT = st.fixed_dictionaries(
     {"specversion": st.just("1.0"), "id": st.just("e1") | SCALAR, "source": st.just("/s"), "type": TYPES},
     optional={
@@ -91,7 +94,7 @@ def test_any_json(topic: Any, value: Any) -> None:
     outcome(topic, orjson.dumps(value))
 
 
-TOPICS = {event.name: event.topic for event in wire.EVENT_TYPES}
+TOPICS = {event.name: event.topic for event in event_types.EVENT_TYPES}
 
 
 @given(EVENT, st.sampled_from([None, b"", b"k", b"\xff", b"\x00"]), st.booleans())

@@ -205,19 +205,20 @@ def index_of(state: LaneState) -> Any:
         return None
     desks = {
         name: {
-            "ready": sorted(desk.ready),
+            "ready": sorted(desk.ready, key=repr),
             "releasing": sorted(desk.releasing),
             "unconfigured": sorted(desk.unconfigured),
+            "missing": sorted(desk.missing),
             "owned": {agent: sorted(owned) for agent, owned in desk._owned.items() if owned},
             "agents": {
-                agent.id: (agent.open, agent.max_open, agent.presence, agent.record is not None)
+                agent.id: (agent.open, agent.wrapping, agent.max_open, agent.presence, agent.record is not None)
                 for agent in desk.agents.values()
                 if agent.open or agent.record is not None
             },
             "joiners": {leader: sorted(joiners) for leader, joiners in desk._joiners.items() if joiners},
             "waiting": {
                 key: (sorted(pool.waiting._live.items()), pool.free)
-                for key, pool in desk._pools.items()
+                for key, pool in desk.pools.by_key.items()
                 if len(pool.waiting)
             },
         }

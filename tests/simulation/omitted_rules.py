@@ -16,15 +16,16 @@ from events.ids import parse_event_id
 from events.log import StoredRecord
 from events.topics import ASSIGNMENT_REQUESTS
 from routing import assignment as assignment_module
-from routing import choosing as choosing_module
 from routing import contact as contact_module
 from routing import conversation as conversation_module
 from routing import messages as messages_module
+from routing import offers as offers_module
 from routing import steps as steps_module
-from routing import workspace_parts
+from routing import workspace_parts, workspace_records
+from routing.desk_agents import Agent
 from routing.facts import Facts
 from routing.inputs import CrmAnswered, CrmFailed, DeadlinePassed, Event
-from routing.strategies import Agent
+from routing.pools import Pools
 from routing.workspace_index import Desk
 from routing.workspace_parts import Routing
 from tests.simulation.omissions import BUSY, Omission, omission
@@ -75,7 +76,7 @@ def no_urgency() -> Any:
 
 def never_drained() -> Any:
     """Who waits is not served when somebody becomes free."""
-    return patch.object(Desk, "_note", lambda *_: None)
+    return patch.object(Pools, "_note", lambda *_: None)
 
 
 @contextmanager
@@ -122,7 +123,7 @@ def any_answer_will_do() -> Any:
 
 def give_away_without_release() -> Any:
     """A conversation goes to somebody else and the record does not say that the one before has lost it."""
-    real = choosing_module.made
+    real = workspace_records.made
 
     def made(*given: Any) -> Any:
         decision = real(*given)
@@ -130,6 +131,37 @@ def give_away_without_release() -> Any:
         return decision
 
     return patch.object(assignment_module, "made", made)
+
+
+def late_accepts_count() -> Any:
+    """Whoever accepts has it, whatever the token and however late."""
+    return patch.object(offers_module, "_refusal", lambda part, *_: None if part.status == "offered" else "offer-over")
+
+
+def leases_never_end() -> Any:
+    """An agent who is not heard of any more counts as there for ever."""
+    return patch.object(Desk, "lease_end_ms", lambda *_: None)
+
+
+def nobody_wraps_up() -> Any:
+    """What has ended takes no room."""
+
+    def hindrance(self: Agent, *, only_online: bool) -> str | None:
+        if only_online and self.presence != "online":
+            return self.presence
+        return "full" if self.open >= self.max_open else None
+
+    return patch.object(Agent, "hindrance", hindrance)
+
+
+def never_promoted() -> Any:
+    """However long it has waited, it ranks as its route does."""
+    return patch.object(Routing, "rank", property(lambda self: workspace_parts.RANKS[self.route]))
+
+
+def everybody_speaks_everything() -> Any:
+    """A contact's language does not matter."""
+    return patch.object(Agent, "speaks", lambda *_: True)
 
 
 def skip_a_seq() -> Any:
@@ -153,6 +185,7 @@ def fault_at_a_deadline() -> Any:
     return patch.dict(conversation_module._CASES, {DeadlinePassed: fail})
 
 
+PROMOTING: dict[str, Any] = {**BUSY, "policy": 2, "mixed": False, "agents": 2, "contacts": 12}
 RULE_OMISSIONS: Sequence[Omission] = (
     omission("ids of inputs are remembered", forget_ids, "effects"),
     omission("requests are known by their place in the log", dedupe_by_seq_alone, "progress"),
@@ -172,6 +205,11 @@ RULE_OMISSIONS: Sequence[Omission] = (
     omission("an answer belongs to its look-up", any_answer_will_do, "effects"),
     omission("a record holds all that it was decided from", impure_decision, "replay"),
     omission("deciders do not fail", fault_at_a_deadline, "alive"),
+    omission("who was offered it accepts, in time", late_accepts_count, "offer", start=1, **{**BUSY, "policy": 1}),
+    omission("presence is a lease", leases_never_end, "progress", "time", start=2, policy=2, mixed=False),
+    omission("wrap-up takes room", nobody_wraps_up, "cap", start=1, **{**BUSY, "policy": 1, "mixed": False}),
+    omission("who has waited long ranks higher", never_promoted, "order", start=14, **PROMOTING),
+    omission("a contact's language is spoken", everybody_speaks_everything, "owner", start=2, **{**BUSY, "policy": 2}),
     omission("one owner", give_away_without_release, "owner"),
     omission("seq has no gap", skip_a_seq, "sequence"),
 )

@@ -5,11 +5,14 @@ Who wrote a record, and when by the true clock, is what the live observer saw.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from events.log import TopicPartition
 from tests.simulation.kept import Kept, KeptLog, Line
 from tests.simulation.observer import ViolationError
+
+AGENTS_KINDS: Final = frozenset({"lease", "wrap-up"})
+Ends: TypeAlias = dict[tuple[str, str], dict[str, int]]  #: when the times of an agent end; "": what the policy says
 
 
 class Armed(NamedTuple):
@@ -24,11 +27,14 @@ def check_time(kept: Kept) -> None:
     for log in kept.logs:
         armed: dict[tuple[str, str, str | None, str], dict[int, Armed]] = {}
         decided_at = _decided_at(log)
+        ends: Ends = {}
         for number, line in enumerate(log.lines):
             if not line.is_decided:
                 continue
             told = line.record.data.get("input")
-            if told is not None and told["type"] == "deadline.passed" and told["kind"] != "drain":
+            if told is not None and told["type"] == "deadline.passed" and told["kind"] in AGENTS_KINDS:
+                _check_agents_time(log, line, told, ends)
+            elif told is not None and told["type"] == "deadline.passed" and told["kind"] != "drain":
                 scope = (line.record.workspace, line.record.contact, line.record.subject, told["kind"])
                 current = armed.get(scope, {})
                 if told["seq"] not in current:
@@ -42,13 +48,55 @@ def check_time(kept: Kept) -> None:
                     _check_length(kept, log, number, deadline)
                 _check_barrier(kept, log, number, deadline, decided_at)
             _arm(log, line, armed)
+            _hear(line, ends)
+
+
+def _check_agents_time(log: KeptLog, line: Line, told: dict[str, Any], ends: Ends) -> None:
+    """An agent's presence lapses, or a room is free again, not before its time, and only if there is such a time."""
+    due_ms = ends.get((line.record.workspace, str(line.record.subject)), {}).get(told["kind"])
+    if due_ms is None or line.record.at_ms < due_ms:
+        where = f"{log.place} at {line.stored.offset}"
+        raise ViolationError("time", f"{where}: {told} fires at {line.record.at_ms}, not at {due_ms}")
+
+
+def _hear(line: Line, ends: Ends) -> None:
+    """What a record says of the times of agents."""
+    record, data = line.record, line.record.data
+    config = ends.setdefault((record.workspace, ""), {})
+    if record.type == "agents.recorded":
+        ttl_ms = data["config"].get("presence_ttl_ms", 0)
+        if ttl_ms != config.get("ttl", 0):
+            config |= {"ttl": ttl_ms, "from": record.at_ms}
+            for (workspace, _), agent in ends.items():
+                if workspace == record.workspace and "heard" in agent:
+                    agent["lease"] = _lease_end(agent["heard"], config)
+    elif record.type == "agent.changed":
+        agent = ends.setdefault((record.workspace, str(record.subject)), {})
+        if data["what"] in {"presence", "heartbeat"}:
+            agent["heard"] = data["time_ms"]
+            agent["lease"] = _lease_end(data["time_ms"], config)
+        if "wrapping" in data:
+            agent.pop("wrap-up", None)
+            if data["wrapping"]:
+                agent["wrap-up"] = min(data["wrapping"])
+    elif "wrap_up_until_ms" in data:
+        agent = ends.setdefault((record.workspace, data["agent"]), {})
+        agent["wrap-up"] = min(agent.get("wrap-up", data["wrap_up_until_ms"]), data["wrap_up_until_ms"])
+
+
+def _lease_end(heard_ms: int, config: dict[str, int]) -> int:
+    """When a presence lapses; never, if there is no lease: then nothing may fire."""
+    ttl_ms = config.get("ttl", 0)
+    return max(heard_ms, config.get("from", 0)) + ttl_ms * 5 // 4 if ttl_ms else 2**62
 
 
 def _arm(log: KeptLog, line: Line, armed: dict[tuple[str, str, str | None, str], dict[int, Armed]]) -> None:
     data, at_ms = line.record.data, line.record.at_ms
     scope = (line.record.workspace, line.record.contact, line.record.subject)
+    if line.record.type == "assignment.rerouted":
+        return  # it stays where it is
     if data.get("to") is not None:  # it moved on: what it waited for is over
-        for kind in ("answer", "crm", "fallback", "wait"):
+        for kind in ("answer", "crm", "fallback", "wait", "promote", "relax", "offer"):
             armed.pop((*scope, kind), None)
     for kind, due_ms in _deadlines(data).items():
         armed[(*scope, kind)] = {data["seq"]: Armed(due_ms, due_ms - at_ms)}
@@ -69,6 +117,8 @@ def _deadlines(data: dict[str, Any]) -> dict[str, int]:
         found["answer"] = data["reply"]["expires_ms"]
     if "lookup" in data:
         found["crm"] = data["lookup"]["deadline_ms"]
+    if data.get("to") == "offered":
+        found["offer"] = data["until_ms"]
     if data.get("to") == "waiting":
         found |= {kind: due_ms for kind, due_ms in data.get("deadlines", {}).items() if due_ms is not None}
     return found

@@ -103,9 +103,18 @@ def _allowed_route(log: KeptLog, line: Line, before: str | None) -> bool:
 
 OWNER_STEPS = {
     "assignment.queued": {("new", "waiting"), ("ended", "waiting"), ("not-routed", "waiting"), ("waiting", "waiting")},
-    "assignment.made": {(status, "assigned") for status in ("new", "ended", "not-routed", "waiting", "assigned")},
-    "assignment.rerouted": {("assigned", "assigned")},
-    "assignment.released": {("assigned", "waiting"), ("assigned", "ended"), ("waiting", "ended")},
+    "assignment.offered": {(status, "offered") for status in ("new", "ended", "not-routed", "waiting")},
+    "assignment.made": {
+        (status, "assigned") for status in ("new", "ended", "not-routed", "waiting", "offered", "assigned")
+    },
+    "assignment.rerouted": {("assigned", "assigned"), ("offered", "offered")},
+    "assignment.released": {
+        ("assigned", "waiting"),
+        ("assigned", "ended"),
+        ("offered", "waiting"),
+        ("offered", "ended"),
+        ("waiting", "ended"),
+    },
     "assignment.not-routed": {("new", "not-routed"), ("ended", "not-routed")},
 }
 

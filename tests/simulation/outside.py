@@ -1,4 +1,4 @@
-"""The world around the lanes: producers that follow their scripts and repeat themselves, and the CRM.
+"""The world around the lanes: producers that follow their scripts and repeat themselves, agents, and the CRM.
 
 They write without faults of their own: what goes wrong there is chosen here (repeated, foreign partition, an answer
 that comes twice, late or never).
@@ -16,13 +16,14 @@ import orjson
 from events.crm_answers import encode_crm_answer
 from events.log import NewRecord, TopicPartition
 from events.times import format_time
-from events.topics import AGENT_EVENTS, CONVERSATION_EVENTS, ROUTING_LOG, partition_of
+from events.topics import AGENT_EVENTS, ASSIGNMENTS, CONVERSATION_EVENTS, ROUTING_LOG, partition_of
 from routing.inputs import CrmAnswered, CrmFailed
 from tests.simulation.broker import Broker
 from tests.simulation.workload import Said
 
 REPEAT_AFTER_MAX_S: Final = 90.0
 CRM_MOODS: Final = ("quick", "quick", "quick", "slow", "twice", "failing", "unknown", "edge", "edge", "late", "never")
+DESK_MOODS: Final = ("accepts", "accepts", "twice", "declines", "silent", "late", "edge", "wrong", "another")
 CRM_DEADLINE_S: Final = 15.0  #: of the simulation's policies
 
 
@@ -83,6 +84,58 @@ class Producers:
         if said.workspace is not None:
             event["workspace"] = said.workspace
         return orjson.dumps(event)
+
+
+class SimulatedDesk:
+    """Agents who answer what they are offered, in one of their moods."""
+
+    def __init__(self, broker: Broker, rng: Random, count: Callable[[str], None]) -> None:
+        self._broker = broker
+        self._rng = rng
+        self._count = count
+        self._answers: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Follow the offers until cancelled."""
+        places = [TopicPartition(ASSIGNMENTS, number) for number in range(self._broker.partitions[ASSIGNMENTS])]
+        reader = self._broker.reader(dict.fromkeys(places, 0))
+        while True:
+            for stored in await reader.fetch(records_max=50, timeout_s=None):
+                event = orjson.loads(stored.value or b"{}")
+                if event["type"] == "conversation.offered":
+                    self._hear(event)
+
+    def _hear(self, offer: dict[str, Any]) -> None:
+        mood = self._rng.choice(DESK_MOODS)
+        self._count(f"offer {mood}")
+        wait_s = {"late": 20 + 40 * self._rng.random(), "edge": 19 + 2 * self._rng.random()}.get(mood, 5.0)
+        times = {"silent": 0, "twice": 2}.get(mood, 1)
+        for _ in range(times):
+            said = self._said(mood, offer)
+            self._answers.append(asyncio.create_task(self._say(said, wait_s * self._rng.random())))
+
+    async def _say(self, answer: NewRecord, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
+        await self._broker.memory.publish([answer])
+
+    def _said(self, mood: str, offer: dict[str, Any]) -> NewRecord:
+        data, workspace = offer["data"], offer["workspace"]
+        kind = "declined" if mood == "declines" else "accepted"
+        event = {
+            "specversion": "1.0",
+            "id": f"{offer['id']}/{kind}",
+            "source": "/desk",
+            "type": f"assignment.{kind}",
+            "subject": "zoe" if mood == "another" else data["agent"],
+            "time": format_time(self._broker.clock_ms()),
+            "partitionkey": workspace,
+            "data": {
+                "conversation": offer["subject"],
+                "contact": data["contact"],
+                "token": "wrong" if mood == "wrong" else data["token"],
+            },
+        }
+        return NewRecord(AGENT_EVENTS, 0, workspace.encode(), orjson.dumps(event))
 
 
 class SimulatedCrm:

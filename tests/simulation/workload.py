@@ -179,6 +179,16 @@ def contact_script(rng: Random, contact: str, *, steps: int, gap_s: float) -> li
     return script.lines
 
 
+def _more_of(rng: Random) -> dict[str, Any]:
+    """What an agent's record may say beside teams and room."""
+    more: dict[str, Any] = {"weight": rng.choice([1, 1, 2])}
+    if rng.random() < 0.5:
+        more["languages"] = rng.choice([["en"], ["fr", "pt"], ["pt-BR", "EN"]])
+    if rng.random() < 0.2:
+        more["wrap_up_s"] = rng.choice([0, 10])
+    return more
+
+
 def agents_script(rng: Random, *, agents: int, steps: int, gap_s: float) -> list[Said]:
     """The first ``agents`` of ``OWNERS`` come, change, go away and leave."""
     return list(islice(_agents(rng, agents, gap_s), agents + steps))
@@ -195,6 +205,7 @@ def _agents(rng: Random, agents: int, gap_s: float) -> Iterator[Said]:
             data = {"teams": rng.sample(TEAMS, rng.randint(1, 3)), "email": f"{agent}@firm.example"}
             if rng.random() < 0.6:
                 data["max_open"] = rng.choice([0, 1, 1, 2, 3])
+            data |= _more_of(Random(f"{agent} {number} {len(data)}"))
         elif kind == "presence":
             data = {"status": rng.choice(["online", "online", "away", "offline", "asleep"])}
         elif kind == "accepted":

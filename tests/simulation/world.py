@@ -23,7 +23,7 @@ from tests.simulation.broker import Broker
 from tests.simulation.faults import Faults
 from tests.simulation.faulty_log import FaultyLog
 from tests.simulation.observer import Observer
-from tests.simulation.outside import Producers, SimulatedCrm
+from tests.simulation.outside import Producers, SimulatedCrm, SimulatedDesk
 from tests.simulation.processes import Process, track_tasks
 from tests.simulation.virtual_loop import run_virtual
 from tests.simulation.workload import agents_script, contact_script
@@ -125,6 +125,8 @@ class World:
         self._loop.set_task_factory(track_tasks)  # type: ignore[arg-type] # typeshed lags behind
         crm = SimulatedCrm(self.broker, Random(f"crm {self.plan.seed}"), self._count)
         answering = asyncio.create_task(crm.run())
+        desk = SimulatedDesk(self.broker, Random(f"desk {self.plan.seed}"), self._count)
+        accepting = asyncio.create_task(desk.run())
         producing = asyncio.create_task(self._produce())
         places = [(ROUTER, number) for number in range(CONTACT_PARTITIONS)] + [(ASSIGNER, 0)]
         await asyncio.gather(*(self._trouble(spec, partition) for spec, partition in places))
@@ -135,6 +137,7 @@ class World:
         await self._calm_down()
         await asyncio.gather(*(process.stopped() for process in self.processes if process.is_running))
         answering.cancel()
+        accepting.cancel()
         for process in self.processes:
             error = process.fault_of_ours()
             if error is not None:

@@ -73,10 +73,11 @@ def test_the_condition_that_decided_and_its_variables_are_told(day: Path) -> Non
 def test_who_could_have_had_it_is_told_with_loads(day: Path) -> None:
     history, _ = told(day, "v4")
     given = next(step for step in history if step.what == "Given to sam of team support")
-    assert given.details[-3:] == [
+    assert given.details[-4:] == [
         "candidates: 2",
         "  sam: 1 of 2 open, online <- chosen",
         "  tess: 1 of 3 open, online; passed over: the turn comes later",
+        "turn of team/support: was tess, is sam",
     ]
     assert "waited 0 ms" in given.details
 

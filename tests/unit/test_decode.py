@@ -8,7 +8,7 @@ import orjson
 import pytest
 from msgspec import UNSET
 
-from events import wire
+from events import event_types
 from events.cloudevents import STRUCTURED_HEADERS, BadInputError, envelope
 from events.crm_answers import encode_crm_answer
 from events.decode import decode_agent, decode_conversation, decode_crm_answer, decode_request
@@ -318,7 +318,7 @@ class TestUnknownType:
         assert refused(decode, stored(event("message.received", {}))).reason == "unknown-type"
 
     def test_type_names_are_unique_among_inputs_outputs_and_log(self) -> None:
-        names = [*(known.name for known in wire.EVENT_TYPES), *RECORD_TYPES]
+        names = [*(known.name for known in event_types.EVENT_TYPES), *RECORD_TYPES]
         assert len(names) == len(set(names))
 
 

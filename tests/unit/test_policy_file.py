@@ -198,7 +198,12 @@ BAD = [
     ("agents.max_opn = 3", "agents.max_opn", "did you mean max_open?"),
     ("agents.anna.team = 'x'", "agents.anna.team", "did you mean teams?"),
     ("agents.anna.teams = 'x'", "agents.anna.teams", "list"),
-    ("agents.presence_ttl = '5m'", "agents.presence_ttl", "arrives in a later version"),
+    ("agents.presence_ttl = '1s'", "agents.presence_ttl", 'from "5s"'),
+    ("agents.wrap_up = 30", "agents.wrap_up", "duration"),
+    ("agents.missed_offers_max = 0", "agents.missed_offers_max", "from 1"),
+    ("agents.anna.weight = 0", "agents.anna.weight", "from 1"),
+    ("agents.anna.languages = 'fr'", "agents.anna.languages", "list"),
+    ("agents.anna.wrap_up = 'x'", "agents.anna.wrap_up", "duration"),
     ("hours = {}", "hours", "arrives in a later version"),
 ]  # fmt: skip
 
@@ -249,11 +254,34 @@ def test_what_has_to_be_there_is_asked_for() -> None:
     assert refused("").key == "crm.url"
 
 
-@pytest.mark.parametrize("key", ["accept", "promote_after"])
-def test_later_keys_of_routes_are_refused(key: str) -> None:
-    error = refused(LEAST + f"vip.{key} = '1m'\n")
-    assert (error.key, error.line) == (f"route.vip.{key}", 9)
-    assert "arrives in a later version" in error.problem
+def test_what_a_route_says_of_offers_waits_and_skills_is_read() -> None:
+    """In milliseconds; what is left out does not apply."""
+    policy = parse(
+        LEAST
+        + "regular.accept = '30s'\nregular.promote_after = '5m'\nregular.sticky = '7d'\n"
+        + "regular.skills = ['tax']\nregular.match_language = true\nregular.relax_after = '2m'\n"
+        + "regular.strategy = 'longest-idle'\n"
+    )
+    route = policy.routes.regular
+    assert (route.accept_ms, route.promote_after_ms, route.sticky_ms) == (30_000, 300_000, 604_800_000)
+    assert (route.skills, route.match_language, route.relax_after_ms) == (("tax",), True, 120_000)
+    assert (route.strategy, policy.routes.vip.accept_ms) == ("longest-idle", None)
+
+
+@pytest.mark.parametrize(
+    ("line", "piece"),
+    [
+        ("vip.promote_after = '1m'", "no class comes before vip"),
+        ("regular.relax_after = '1m'", "asks for no skills and no language"),
+        ("regular.promote_after = '7d'", "shorter than wait_max"),
+        ("vip.skills = ['tax']", "leave it out here"),
+        ("vip.sticky = '7d'", "leave it out here"),
+    ],
+)
+def test_what_a_route_says_in_vain_is_refused(line: str, piece: str) -> None:
+    error = refused(LEAST + f"{line}\n")
+    assert error.key == f"route.{line.partition(' ')[0]}"
+    assert piece in error.problem
 
 
 @pytest.mark.parametrize(

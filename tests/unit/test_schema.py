@@ -9,7 +9,7 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from events import wire
+from events import event_types
 from events.cloudevents import BadInputError, envelope
 from events.dead_letters import dead_letter
 from events.log import StoredRecord
@@ -47,9 +47,14 @@ OUTPUTS = {
     "contact.email-captured": {"contact": {"id": "c1", "email": "ann@example.com"}},
     "conversation.queued": {"route": "vip", "route_reason": "vip", "target": {"agent": "anna"}, "overdue": True},
     "conversation.offered": {"agent": "anna", "token": "t", "until": NOON},
+    "conversation.offer-withdrawn": {"agent": "anna", "token": "t", "reason": "declined"},
+    "conversation.accept-refused": {"agent": "anna", "token": "t", "reason": "offer-over"},
     "conversation.assigned": {
         "route": "regular", "route_reason": "not-vip", "agent": "ben", "team": "support", "strategy": "round-robin",
         "reason": "next in turn", "waited_ms": 0, "policy": "sha256:0123456789abcdef",
+    },
+    "conversation.rerouted": {
+        "agent": "anna", "route": "vip", "route_reason": "late-vip", "policy": "sha256:0123456789abcdef",
     },
     "conversation.released": {"agent": "anna", "reason": "removed"},
     "conversation.not-routed": {"reason": "opened-by"},
@@ -219,6 +224,6 @@ class TestCheckPublishable:
 
 
 def test_internal_types_are_known_but_not_public() -> None:
-    internal = {event.name for event in wire.EVENT_TYPES} - set(schemas())
+    internal = {event.name for event in event_types.EVENT_TYPES} - set(schemas())
     assert internal == {"crm.answered", "crm.failed", "assignment.requested", "assignment.ended", "assignment.taken",
                         "assignment.refused"}  # fmt: skip
