@@ -48,7 +48,7 @@ class IndefiniteLog:
 
 
 async def append_found_out(
-    writer: IndefiniteLog, log: Log, place: TopicPartition, values: Sequence[bytes], *, expected: int
+    writer: IndefiniteLog | Log, log: Log, place: TopicPartition, values: Sequence[bytes], *, expected: int
 ) -> int:
     """Append as a lane does: after an error fold to the end and see whether the records exist; returns the end.
 
@@ -65,7 +65,7 @@ async def append_found_out(
                 return expected
 
 
-async def publish_until_confirmed(writer: IndefiniteLog, records: Sequence[NewRecord]) -> None:
+async def publish_until_confirmed(writer: IndefiniteLog | Log, records: Sequence[NewRecord]) -> None:
     """Publish as a lane does: a publish without an answer is repeated."""
     while True:
         try:
