@@ -154,9 +154,11 @@ def _check_path(path: Path, *, create: bool) -> None:
 
 def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
     """Whether the file holds nothing yet. Raises ``LogUnavailableError`` unless it is new or ours."""
+    connection.execute("BEGIN")  # one look: another process may be making the log now
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    connection.execute("COMMIT")
     if (application_id, version, objects) == (0, 0, 0):
         return True
     if application_id != APPLICATION_ID:

@@ -7,9 +7,12 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +98,26 @@ async def test_four_can_make_the_file_at_once(tmp_path: Path) -> None:
     assert len({await log.cluster_id() for log in opened}) == 1
     for log in opened:
         await log.close()
+
+
+async def test_a_file_that_becomes_a_log_while_it_is_looked_at_is_no_foreign_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What tells a new file from a foreign one is read at one moment."""
+    path = tmp_path / "log.db"
+    maker = threading.Thread(target=lambda: asyncio.run(filled(path)))
+
+    class Interrupted(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql == "PRAGMA user_version" and not maker.ident:
+                maker.start()
+                maker.join(0.5)  # it has made the log, or waits for us
+            return super().execute(sql, *parameters)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Interrupted))
+    async with SqliteLog(path, create=TOPICS) as log:
+        await asyncio.to_thread(maker.join)
+        assert await log.end_offset(PLACE) == 3
 
 
 async def test_odd_file_names_work(tmp_path: Path) -> None:
