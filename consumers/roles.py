@@ -22,9 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Worker(Protocol):
-    """Works on one partition. ``counts`` says what it has done."""
-
-    counts: Counter[str]
+    """Works on one partition."""
 
     @property
     def is_ready(self) -> bool:
@@ -59,7 +57,7 @@ class Role:
         self._partitions = partitions
         self._make = make
         self._running: dict[int, _Running] = {}
-        self._done: Counter[str] = Counter()  #: by workers that have ended
+        self._done: Counter[str] = Counter()  #: by lanes that have ended
         self._group: asyncio.TaskGroup | None = None
 
     @property
@@ -90,8 +88,8 @@ class Role:
         return all([await worker.is_caught_up() for worker in self.workers])
 
     def count(self, what: str) -> int:
-        """How often ``what`` was counted, by the workers of now and of before."""
-        return self._done[what] + sum(worker.counts[what] for worker in self.workers)
+        """How often ``what`` was counted, by the lanes of now and of before."""
+        return self._done[what] + sum(lane.counts[what] for lane in self.lanes)
 
     async def run(self, log: OwnedLog, stop: asyncio.Event, *, waiting: Callable[[], None]) -> None:
         """Own partitions and work on them until ``stop``; raises what ended a worker.
@@ -138,7 +136,8 @@ class Role:
                 logger.warning("%s: %d partitions were left unfinished: the next owner goes on", self.name, len(late))
                 await asyncio.wait(late)
         for number, running in leaving.items():
-            self._done.update(running.worker.counts)
+            if isinstance(running.worker, Lane):
+                self._done.update(running.worker.counts)
             del self._running[number]
 
 

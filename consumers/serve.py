@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from consumers.crm.client import CrmClient
 from consumers.crm.consumer import GROUP, Bounds, CrmConsumer
 from consumers.lane import Lane
-from consumers.lane_spec import LaneLimits
+from consumers.lane_spec import LaneLimits, LaneSpec
 from consumers.opening import Counts, counts_of, opened_or_made
 from consumers.policies import load_policies
 from consumers.policy_book import PolicyBook
@@ -103,22 +103,21 @@ def _roles(
 ) -> list[Role]:
     bounds, watched_client = Bounds(), telemetry.watched_look_ups(client)
 
-    def router(partition: int) -> Worker:
-        return Lane(watched["router"], ROUTER, partition, book, clock=unix_ms, limits=LIMITS)
-
-    def assigner(partition: int) -> Worker:
-        return Lane(watched["assigner"], ASSIGNER, partition, book, clock=unix_ms, limits=LIMITS)
+    def lanes(spec: LaneSpec, partitions: int) -> Role:
+        watched = telemetry.watched_log(log, spec.role)
+        return Role(
+            spec.role, partitions, lambda number: Lane(watched, spec, number, book, clock=unix_ms, limits=LIMITS)
+        )
 
     def crm(partition: int) -> Worker:
         return CrmConsumer(log, [partition], client=watched_client, clock=unix_ms, bounds=bounds, cached=client.cached)
 
-    watched = {name: telemetry.watched_log(log, name) for name in settings.roles}
     known = {
-        "router": Role("router", counts.contacts, router),
-        "crm": Role("crm", counts.contacts, crm),
-        "assigner": Role("assigner", counts.workspaces, assigner),
+        "router": lambda: lanes(ROUTER, counts.contacts),
+        "crm": lambda: Role("crm", counts.contacts, crm),
+        "assigner": lambda: lanes(ASSIGNER, counts.workspaces),
     }
-    return [known[name] for name in settings.roles]
+    return [known[name]() for name in settings.roles]
 
 
 def _followed(roles: Sequence[Role]) -> list[Followed]:

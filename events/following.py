@@ -83,6 +83,36 @@ class Source(Protocol):
         """Raise ``LogError`` if the log was closed."""
 
 
+class Fetching:
+    """What every reader's fetch keeps to: one at a time, and waiting for ``woken``."""
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+        self._is_busy = False
+
+    @contextmanager
+    def one_at_a_time(self) -> Iterator[None]:
+        """Raise ``RuntimeError`` while another fetch has entered it."""
+        if self._is_busy:
+            raise RuntimeError("a reader is for one task at a time: another fetch is under way")
+        self._is_busy = True
+        try:
+            yield
+        finally:
+            self._is_busy = False
+
+    async def wait(self, deadline_s: float | None) -> bool:
+        """Wait to be woken; False when the deadline (the loop's time) has passed."""
+        if self.woken.is_set():
+            return True
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await self.woken.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
 class FollowingReader:
     """Follows partitions from given positions; the port's ``Reader`` over a ``Source``."""
 
@@ -90,11 +120,11 @@ class FollowingReader:
         self._source = source
         self._positions = dict(positions)
         for place, offset in positions.items():
-            _check_offset(place, offset)
+            check_offset(place, offset)
         self._order = list(positions)  #: the place whose turn it is stands first
         self._paused: set[TopicPartition] = set()
-        self._woken = asyncio.Event()
-        self._fetching = False
+        self._fetching = Fetching()
+        self._woken = self._fetching.woken
         self._closed = False
         source.bell.listen(self._order, self._woken)
 
@@ -103,12 +133,12 @@ class FollowingReader:
         if records_max < 1:
             raise ValueError(f"records_max is {records_max}; it must be at least 1")
         deadline_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-        with self._one_at_a_time():
+        with self._fetching.one_at_a_time():
             records = await self._look(records_max)
             if records or timeout_s == 0:
                 return records
             with self._source.waiting():
-                while not records and await self._wait(deadline_s):
+                while not records and await self._fetching.wait(deadline_s):
                     records = await self._look(records_max)
             return records
 
@@ -118,7 +148,7 @@ class FollowingReader:
 
     def seek(self, place: TopicPartition, offset: int) -> None:
         """Go on from ``offset``; a fetch that is under way heeds it."""
-        _check_offset(place, offset)
+        check_offset(place, offset)
         if place not in self._positions:
             raise KeyError(f"{place.topic}/{place.partition} is not followed by this reader")
         self._positions[place] = offset
@@ -171,33 +201,13 @@ class FollowingReader:
             self._order = self._order[turn:] + self._order[:turn]
         return records
 
-    async def _wait(self, deadline_s: float | None) -> bool:
-        """Wait for the bell; False when the deadline (the loop's time) has passed."""
-        if self._woken.is_set():
-            return True
-        try:
-            async with asyncio.timeout_at(deadline_s):
-                await self._woken.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        if self._fetching:
-            raise RuntimeError("a reader is for one task at a time: another fetch is under way")
-        self._fetching = True
-        try:
-            yield
-        finally:
-            self._fetching = False
-
     def _check_open(self) -> None:
         self._source.check_open()
         if self._closed:
             raise LogError("the reader is closed")
 
 
-def _check_offset(place: TopicPartition, offset: int) -> None:
+def check_offset(place: TopicPartition, offset: int) -> None:
+    """Raise ``ValueError`` for an offset that no partition has."""
     if offset < 0:
         raise ValueError(f"{place.topic}/{place.partition}: offset {offset} is negative; offsets begin at 0")

@@ -18,7 +18,7 @@ from typing import Any, Final, Self, TypeVar
 from aiokafka.admin import NewTopic
 
 from events import kafka_check, kafka_requests, kafka_topics
-from events.adapter import check_append, check_partitions, check_publish
+from events.adapter import check_append, check_outputs, check_partitions, check_publish
 from events.following import Bell
 from events.kafka_client import PAUSE_MAX_S, KafkaClient
 from events.kafka_ownership import KafkaOwnership
@@ -116,8 +116,7 @@ class KafkaLog:
         found by reading to the end, as after ``IndefiniteError``. A call that is cancelled is indefinite.
         """
         check_append(place, records)
-        if outputs:
-            raise LogError("on Kafka outputs are published after the append: it writes one partition alone")
+        check_outputs(self, outputs)
         self.check_open()
         await self.client.check_place(place)
         if not records:

@@ -184,10 +184,6 @@ class KafkaClient:
             reason = str(unavailable)
         logger.warning("%s: no answer for %.0f s, trying on: %s", what, waited_s, reason)
 
-    def forget(self, topic: str) -> None:
-        """The topic may have been made, deleted or made anew."""
-        self._counts.pop(topic, None)
-
     def check_open(self) -> None:
         """Raise ``LogError`` if the log was closed."""
         if self.is_closed:

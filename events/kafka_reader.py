@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
 from aiokafka import errors
 
-from events.following import Bell
+from events.following import Bell, Fetching, check_offset
 from events.kafka_batches import Span, Unreadable
 from events.kafka_client import PAUSE_FIRST_S, PAUSE_MAX_S, KafkaClient
 from events.kafka_reads import PARTITION_BYTES_MAX, KafkaReads
@@ -69,13 +68,13 @@ class KafkaReader:
 
     def __init__(self, log: Source, positions: Mapping[TopicPartition, int]) -> None:
         for place, offset in positions.items():
-            _check_offset(place, offset)
+            check_offset(place, offset)
         self._log = log
         self._followed = {place: _Followed(place, offset) for place, offset in positions.items()}
         self._order = list(self._followed.values())  #: the one whose turn it is stands first
-        self._woken = asyncio.Event()
+        self._fetching = Fetching()
+        self._woken = self._fetching.woken
         self._waking: asyncio.TimerHandle | None = None
-        self._fetching = False
         self._closed = False
         log.bell.listen(self._followed, self._woken)
 
@@ -87,13 +86,13 @@ class KafkaReader:
         """
         if records_max < 1:
             raise ValueError(f"records_max is {records_max}; it must be at least 1")
-        with self._one_at_a_time():
+        with self._fetching.one_at_a_time():
             if timeout_s == 0:
                 return await self._at_once(records_max)
             deadline_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
             while True:
                 records = await self._look(records_max)
-                if records or not await self._wait(deadline_s):
+                if records or not await self._fetching.wait(deadline_s):
                     return records
 
     def position(self, place: TopicPartition) -> int:
@@ -102,7 +101,7 @@ class KafkaReader:
 
     def seek(self, place: TopicPartition, offset: int) -> None:
         """Go on from ``offset``; a fetch that is under way heeds it."""
-        _check_offset(place, offset)
+        check_offset(place, offset)
         followed = self._followed.get(place)
         if followed is None:
             raise KeyError(f"{place.topic}/{place.partition} is not followed by this reader")
@@ -336,33 +335,7 @@ class KafkaReader:
         else:
             self._woken.set()
 
-    async def _wait(self, deadline_s: float | None) -> bool:
-        """Wait to be woken; False when the deadline (the loop's time) has passed."""
-        if self._woken.is_set():
-            return True
-        try:
-            async with asyncio.timeout_at(deadline_s):
-                await self._woken.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        if self._fetching:
-            raise RuntimeError("a reader is for one task at a time: another fetch is under way")
-        self._fetching = True
-        try:
-            yield
-        finally:
-            self._fetching = False
-
     def _check_open(self) -> None:
         self._log.check_open()
         if self._closed:
             raise LogError("the reader is closed")
-
-
-def _check_offset(place: TopicPartition, offset: int) -> None:
-    if offset < 0:
-        raise ValueError(f"{place.topic}/{place.partition}: offset {offset} is negative; offsets begin at 0")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -19,14 +19,13 @@ from events.log import (
     Appended,
     FencedError,
     Fetched,
-    Flaw,
     LogError,
     NewRecord,
     StoredRecord,
     TopicPartition,
     UnknownTopicError,
 )
-from events.ownership import Change, MemoryOwnership, Waiting, is_held, own_whole
+from events.ownership import HeldWhole, MemoryOwnership
 
 
 class _Partition:
@@ -63,7 +62,7 @@ class _Partition:
         return found, offset
 
 
-class MemoryLog:
+class MemoryLog(HeldWhole):
     """A log that lives as long as the object; ``clock_ms`` gives Unix milliseconds.
 
     ``joins_outputs``: whether it is the double of a store that does.
@@ -165,25 +164,6 @@ class MemoryLog:
         await self._turn()
         known = self._committed.get(group, {})
         return {place: known[place] for place in places if place in known}
-
-    def lock(self, role: str, *, waiting: Waiting | None = None) -> AbstractAsyncContextManager[None]:
-        """Own ``role`` of this log while the context is entered; see ``events/ownership.py``."""
-        self.check_open()
-        return self._ownership.lock(role, waiting=waiting)
-
-    async def own(
-        self, role: str, partitions: int, change: Change, stop: asyncio.Event, *, waiting: Waiting | None = None
-    ) -> None:
-        """Own all partitions of ``role`` once nobody else does."""
-        await own_whole(self.lock(role, waiting=waiting), partitions, change, stop)
-
-    async def flaws(self) -> Sequence[Flaw]:
-        """None: it has no settings."""
-        return ()
-
-    async def is_owned(self, role: str) -> bool:
-        """Whether somebody owns ``role``."""
-        return await is_held(self, role)
 
     async def close(self) -> None:
         """Wake who waits; every later call raises ``LogError``. The records stay until the object goes."""

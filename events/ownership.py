@@ -12,12 +12,12 @@ import asyncio
 import fcntl
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
-from events.log import LogUnavailableError
+from events.log import Flaw, LogUnavailableError
 
 POLL_INTERVAL_S: Final = 0.05  #: how often a waiting process looks whether the holder has gone
 
@@ -34,27 +34,44 @@ class Ownership(Protocol):
         """Own ``role`` while the context is entered. Entering waits for as long as it takes, and can be cancelled."""
 
 
-async def own_whole(
-    lock: AbstractAsyncContextManager[None], partitions: int, change: Change, stop: asyncio.Event
-) -> None:
-    """Own all partitions of a role that has one holder, until ``stop``; then none, and only then let go of it."""
-    async with lock:
-        await change(frozenset(range(partitions)))
-        await stop.wait()
-        await change(frozenset())
+class HeldWhole:
+    """What logs on one machine have in common: a role has one holder, who has all of its partitions."""
 
+    _ownership: Ownership
 
-async def is_held(ownership: Ownership, role: str) -> bool:
-    """Whether somebody holds the role."""
+    def check_open(self) -> None:
+        """Raise ``LogError`` if the log was closed."""
+        raise NotImplementedError
 
-    def waiting() -> None:
-        raise _HeldError
+    def lock(self, role: str, *, waiting: Waiting | None = None) -> AbstractAsyncContextManager[None]:
+        """Own ``role`` of this log while the context is entered."""
+        self.check_open()
+        return self._ownership.lock(role, waiting=waiting)
 
-    try:
-        async with ownership.lock(role, waiting=waiting):
-            return False
-    except _HeldError:
-        return True
+    async def own(
+        self, role: str, partitions: int, change: Change, stop: asyncio.Event, *, waiting: Waiting | None = None
+    ) -> None:
+        """Own all partitions of ``role`` once nobody else does, until ``stop``; then none, and only then let go."""
+        async with self.lock(role, waiting=waiting):
+            await change(frozenset(range(partitions)))
+            await stop.wait()
+            await change(frozenset())
+
+    async def is_owned(self, role: str) -> bool:
+        """Whether somebody owns ``role``."""
+
+        def waiting() -> None:
+            raise _HeldError
+
+        try:
+            async with self.lock(role, waiting=waiting):
+                return False
+        except _HeldError:
+            return True
+
+    async def flaws(self) -> Sequence[Flaw]:
+        """None: such a log has no settings of its own."""
+        return ()
 
 
 class _HeldError(Exception):

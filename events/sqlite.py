@@ -11,24 +11,23 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from events.adapter import check_append, check_publish, check_range, is_compacted
+from events.adapter import check_append, check_outputs, check_publish, check_range, is_compacted
 from events.following import Bell, Chunk, FollowingReader, Wanted
 from events.log import (
     Appended,
     FencedError,
     Fetched,
-    Flaw,
     LogError,
     NewRecord,
     TopicPartition,
     UnknownTopicError,
 )
-from events.ownership import Change, FileOwnership, Waiting, is_held, own_whole
+from events.ownership import FileOwnership, HeldWhole
 from events.sqlite_reader import READ_BYTES_MAX, Ends, Place, ReadingThread, read_chunks, read_span
 from events.sqlite_recent import Recent
 from events.sqlite_schema import open_file
@@ -43,7 +42,7 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class SqliteLog:
+class SqliteLog(HeldWhole):
     """A log in one SQLite file.
 
     ``create``: topics to make, and the file with them if there is none; None: the file must exist. ``read_only``: works
@@ -113,7 +112,7 @@ class SqliteLog:
         A call that is cancelled may or may not have been written, as after ``IndefiniteError``.
         """
         check_append(place, records)
-        check_publish(outputs)
+        check_outputs(self, outputs)
         tp, *others = await self._ids([place, *[record[:2] for record in outputs]])
         rows = [(tp, record) for record in records]
         rows += zip(others, outputs, strict=True)
@@ -172,25 +171,6 @@ class SqliteLog:
             ).fetchall()
         )
         return {ids[tp]: offset for tp, offset in rows if tp in ids}
-
-    def lock(self, role: str, *, waiting: Waiting | None = None) -> AbstractAsyncContextManager[None]:
-        """Own ``role`` of this file, among all processes, while the context is entered."""
-        self.check_open()
-        return self._ownership.lock(role, waiting=waiting)
-
-    async def own(
-        self, role: str, partitions: int, change: Change, stop: asyncio.Event, *, waiting: Waiting | None = None
-    ) -> None:
-        """Own all partitions of ``role`` once nobody else does."""
-        await own_whole(self.lock(role, waiting=waiting), partitions, change, stop)
-
-    async def flaws(self) -> Sequence[Flaw]:
-        """None: it has no settings."""
-        return ()
-
-    async def is_owned(self, role: str) -> bool:
-        """Whether somebody owns ``role``."""
-        return await is_held(self, role)
 
     async def close(self) -> None:
         """Finish what is under way, wake who waits (``LogError``), give everything back. May be called again."""

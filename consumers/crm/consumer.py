@@ -114,7 +114,6 @@ class CrmConsumer:
         self._random_fraction = random_fraction
         self._policies = RecordedPolicies(log)
         self._bounds = bounds or Bounds()
-        self.counts: Counter[str] = Counter()  #: look_ups
         self.is_ready = False  #: it knows where to begin, and reads
         self._cached = cached
         self._on_their_way: Counter[str] = Counter()  #: by workspace
