@@ -41,12 +41,24 @@ class Aside(NamedTuple):
 class Batch:
     """What one append will hold, and what has to be known elsewhere before it."""
 
+    end: int  #: of the log that it is for
+    now: Moment
     entries: list[Entry] = field(default_factory=list)
     outputs: list[tuple[int, Sequence[NewRecord]]] = field(default_factory=list)
     aside: list[NewRecord] = field(default_factory=list)  #: dead letters and re-routed records
     positions: dict[str, int] = field(default_factory=dict)
     inputs: int = 0  #: how many of those offered were decided
     size_bytes: int = 0
+
+    @property
+    def next_offset(self) -> int:
+        """Where the next record will stand."""
+        return self.end + len(self.entries)
+
+    def store(self, key: str, value: bytes, value_hash: str) -> None:
+        """Take a record of the log along."""
+        self.entries.append(Entry(key.encode(), value, value_hash))
+        self.size_bytes += len(value)
 
     def set_aside(self, aside: Aside) -> None:
         """Take a record along that has to be safe elsewhere before the positions pass its input."""
@@ -103,17 +115,17 @@ class Deciding:
                 self._state.discard()
                 self._policies.discard(end)
                 if unfit.index == 0:
-                    return self._refuse_first(inputs[0], unfit, now)
+                    return self._refuse_first(inputs[0], unfit, end, now)
                 count = unfit.index
 
     def _decide(self, inputs: Sequence[Input], end: int, now: Moment) -> Batch:
         """In small groups, each step over a whole group: code and data stay in the processor's caches."""
-        batch = Batch()
+        batch = Batch(end, now)
         for first in range(0, len(inputs), GROUP_INPUTS):
             group = inputs[first : first + GROUP_INPUTS]
             admitted = [self._admit(item, now) if isinstance(item, StoredRecord) else item for item in group]
             made: list[LogRecord] = []
-            is_full = self._decide_group(group, admitted, batch, made, end, now)
+            is_full = self._decide_group(group, admitted, batch, made)
             for record in made:
                 outputs = self._spec.outputs(record, self._origin)
                 if outputs:
@@ -123,18 +135,12 @@ class Deciding:
         return batch
 
     def _decide_group(
-        self,
-        group: Sequence[Input],
-        admitted: Sequence[Event | Aside],
-        batch: Batch,
-        made: list[LogRecord],
-        end: int,
-        now: Moment,
+        self, group: Sequence[Input], admitted: Sequence[Event | Aside], batch: Batch, made: list[LogRecord]
     ) -> bool:
-        """Decide the inputs in their order; True when the append is full."""
+        """Decide the inputs in their order, ``made`` gets their records; True when the append is full."""
         for item, event in zip(group, admitted, strict=True):
             if isinstance(event, Event):
-                self._decide_safely(event, item, batch, made, end, now)
+                self._decide_safely(event, item, batch, made)
             else:
                 batch.set_aside(event)
             if isinstance(item, StoredRecord):
@@ -155,21 +161,18 @@ class Deciding:
             return event
         return self._sent_on(record, home, now)
 
-    def _decide_safely(
-        self, event: Event, item: Input, batch: Batch, made: list[LogRecord], end: int, now: Moment
-    ) -> None:
+    def _decide_safely(self, event: Event, item: Input, batch: Batch, made: list[LogRecord]) -> None:
         """A fault of ours must not wedge the partition: the input that shows it goes to the dead letters."""
         try:
-            self._decide_one(event, item, batch, made, end, now)
+            self._decide_one(event, item, batch, made)
         except UnfitError:
             raise
         except Exception as error:
             logger.exception("a fault in the decider, at input %s", event.cause)
             raise UnfitError(batch.inputs, "fault", f"the decider failed with {type(error).__name__}") from error
 
-    def _decide_one(
-        self, event: Event, item: Input, batch: Batch, made: list[LogRecord], end: int, now: Moment
-    ) -> None:
+    def _decide_one(self, event: Event, item: Input, batch: Batch, made: list[LogRecord]) -> None:
+        now = batch.now
         before_bytes = batch.size_bytes
         try:
             event = self._state.read(event, self._policies)
@@ -183,7 +186,7 @@ class Deciding:
         for _ in range(self._limits.follow_ups_max):
             if decision is None:
                 return
-            made.append(self._add(decision, event, batch, end, now, first=first))
+            made.append(self._add(decision, event, batch, first=first))
             if batch.size_bytes > self._limits.append_bytes_max:
                 if batch.size_bytes - before_bytes > self._limits.append_bytes_max:
                     raise UnfitError(batch.inputs, "too-large", "what this input leads to does not fit into one append")
@@ -195,23 +198,23 @@ class Deciding:
         detail = f"more than {self._limits.follow_ups_max} records follow from one input"
         raise UnfitError(batch.inputs, "fault", detail)
 
-    def _add(self, decision: Decision, event: Event, batch: Batch, end: int, now: Moment, *, first: bool) -> LogRecord:
-        policy_offset = self._policy_offset(decision, event, batch, end, now)
+    def _add(self, decision: Decision, event: Event, batch: Batch, *, first: bool) -> LogRecord:
+        policy_offset = self._policy_offset(decision, event, batch)
         built = decided(
             self._spec.log_topic,
             decision,
             event,
-            now,
+            batch.now,
             first=first,
-            offset=end + len(batch.entries),
+            offset=batch.next_offset,
             policy_offset=policy_offset,
         )
         record = built.record
-        self._store(batch, decision.contact or event.workspace, built.value, record.hash)
+        batch.store(decision.contact or event.workspace, built.value, record.hash)
         self._state.evolve(record)
         return record
 
-    def _policy_offset(self, decision: Decision, event: Event, batch: Batch, end: int, now: Moment) -> int | None:
+    def _policy_offset(self, decision: Decision, event: Event, batch: Batch) -> int | None:
         """Where the log has the decision's policy; it is recorded right before its first use."""
         version = decision.policy
         if version is None or not self._spec.records_policies:
@@ -220,15 +223,11 @@ class Deciding:
         if found is not None:
             return found.offset
         policy = self._policies.current(event.workspace)
-        offset = end + len(batch.entries)
-        value = policy_recorded(self._spec.log_topic, policy, event.workspace, self._origin.partition, now)
-        self._store(batch, event.workspace, value, hash_of(value))
+        offset = batch.next_offset
+        value = policy_recorded(self._spec.log_topic, policy, event.workspace, self._origin.partition, batch.now)
+        batch.store(event.workspace, value, hash_of(value))
         self._policies.add(policy, event.workspace, offset)
         return offset
-
-    def _store(self, batch: Batch, key: str, value: bytes, value_hash: str) -> None:
-        batch.entries.append(Entry(key.encode(), value, value_hash))
-        batch.size_bytes += len(value)
 
     def _dead_letter(self, record: StoredRecord, reason: str, detail: str, now: Moment) -> Aside:
         letter = dead_letter(record, reason, detail, now_ms=now.ms, partitions=self._dead_letter_partitions)
@@ -244,10 +243,10 @@ class Deciding:
         moved = NewRecord(record.topic, home, record.key, record.value, headers)
         return Aside(moved, f"{_place(record)} belongs on partition {home}: sent on")
 
-    def _refuse_first(self, item: Input, unfit: UnfitError, now: Moment) -> Batch:
+    def _refuse_first(self, item: Input, unfit: UnfitError, end: int, now: Moment) -> Batch:
         if not isinstance(item, StoredRecord):
             raise unfit
-        batch = Batch(inputs=1, positions={item.topic: item.offset + 1})
+        batch = Batch(end, now, inputs=1, positions={item.topic: item.offset + 1})
         batch.set_aside(self._dead_letter(item, unfit.reason, unfit.detail, now))
         return batch
 

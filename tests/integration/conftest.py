@@ -1,4 +1,6 @@
-"""Tests of our own image need a Docker engine: where the run has none, they are left out, and the summary says so.
+"""What the tests of this folder share: a CRM for each module that names ``CONTACTS``, and a policy that asks it.
+
+Tests of our own image need a Docker engine: where the run has none, they are left out, and the summary says so.
 
 Asked for containers (as CI is), nothing is left out: without an engine these tests fail with the remedy.
 """
@@ -6,15 +8,32 @@ Asked for containers (as CI is), nothing is left out: without an engine these te
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.brokers import container
 from tests.brokers.backends import SETTING
 from tests.brokers.dist import BrokersUnavailableError
+from tests.processes import crm, policy_text
 
 MARKER = "on_containers"
 LEFT_OUT = pytest.StashKey[str]()
+
+
+@pytest.fixture(scope="module")
+def crm_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A CRM in a process of its own that knows the module's ``CONTACTS``."""
+    with crm(tmp_path_factory.mktemp("crm"), request.module.CONTACTS) as url:
+        yield url
+
+
+@pytest.fixture
+def folder(tmp_path: Path, crm_url: str) -> Path:
+    """A folder with a policy, ``p.toml``, whose CRM answers."""
+    (tmp_path / "p.toml").write_text(policy_text(crm_url), encoding="utf-8")
+    return tmp_path
 
 
 def pytest_configure(config: pytest.Config) -> None:

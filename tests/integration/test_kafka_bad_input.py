@@ -12,7 +12,7 @@ import re
 import shlex
 import signal
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,8 @@ from tests.bad_inputs import ODD, RAW
 from tests.brokers.cluster import Cluster
 from tests.brokers.process import ProcessNode
 from tests.kafka_given import delete
+from tests.kafka_served import CONTACTS as CONTACTS  # of the CRM in conftest.py
 from tests.kafka_served import (
-    CONTACTS,
     LINES_MAX,
     System,
     customers,
@@ -41,7 +41,7 @@ from tests.kafka_served import (
     says,
     set_topic,
 )
-from tests.processes import Ended, crm, json_lines, opened, policy_text, wait_until
+from tests.processes import Ended, json_lines, opened, policy_text, wait_until
 
 MAKE = Callable[..., System]
 MIB = 1024 * 1024
@@ -79,12 +79,6 @@ LARGE = {
     "just over 256 KiB": (opened("bad", padding="x" * INPUT_BYTES_MAX), "too-large", "none"),
     **{f"a {codec} bomb": (opened("bad", padding="x" * BOMB_BYTES), "unreadable", codec) for codec in CODECS},
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def crm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with crm(tmp_path_factory.mktemp("crm"), CONTACTS) as url:
-        yield url
 
 
 @pytest.fixture

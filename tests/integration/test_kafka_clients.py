@@ -25,7 +25,7 @@ from tests.output_checks import check_log, check_outputs, owners_of
 from tests.processes import ROOT, crm, event, opened, policy_text, run
 
 CLIENTS = ("java", "librdkafka", "node")
-CONTACTS = 12  #: of each client
+EACH = 12  #: contacts of each client
 PARTITIONS = 4
 VIP_EVERY = 3
 SOMEBODY = "carla"  #: whom the policy does not name: nobody is routed to her
@@ -50,7 +50,7 @@ class Day(NamedTuple):
 
 
 def contacts(client: str) -> list[str]:
-    return [f"{client}-{number}" for number in range(CONTACTS)]
+    return [f"{client}-{number}" for number in range(EACH)]
 
 
 def address(contact: str) -> str:
@@ -185,7 +185,7 @@ def test_librdkafkas_records_on_foreign_partitions_are_sent_on_in_order(day: Day
             moved[record.key].append(record)
         elif record.key.startswith("librdkafka") and partition != partition_of(record.key, PARTITIONS):
             written[record.key].append(record)
-    assert 0 < len(written) < CONTACTS, "some of its records are at home, some are not"
+    assert 0 < len(written) < EACH, "some of its records are at home, some are not"
     assert moved.keys() == written.keys()
     for contact, records in moved.items():
         assert [without_mark(record) for record in records] == written[contact]
@@ -196,7 +196,7 @@ def test_the_default_partitioner_of_java_and_node_is_ours(day: Day, client: str)
     """Their records lie at home: nothing of them is sent on."""
     # A set: kafkajs is not idempotent by default, and writes a batch twice whose acknowledgement was late.
     records = {(partition, record) for partition, record in day.inputs if record.key.startswith(client)}
-    assert len(records) == 3 * CONTACTS + 1
+    assert len(records) == 3 * EACH + 1
     for partition, record in records:
         assert partition == partition_of(record.key, PARTITIONS)
         assert not is_rerouted(record)

@@ -25,8 +25,9 @@ from tests.brokers.cluster import Cluster
 from tests.brokers.fixtures import Brokers
 from tests.brokers.node import Extra
 from tests.brokers.proxy import Proxy
-from tests.kafka_served import CONTACTS, LINES_MAX, System, customers, memory_bytes, names, says
-from tests.processes import crm, policy_text, wait_until
+from tests.kafka_served import CONTACTS as CONTACTS  # of the CRM in conftest.py
+from tests.kafka_served import LINES_MAX, System, customers, memory_bytes, names, says
+from tests.processes import wait_until
 
 TIMEOUT_S = 60.0
 MIB = 1024 * 1024
@@ -63,18 +64,6 @@ def guarded(brokers: Brokers) -> Iterator[Guarded]:
         with brokers(1, extra) as cluster:
             proxy.target = cluster[1].address
             yield Guarded(cluster, proxy)
-
-
-@pytest.fixture(scope="module")
-def crm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with crm(tmp_path_factory.mktemp("crm"), CONTACTS) as url:
-        yield url
-
-
-@pytest.fixture
-def folder(tmp_path: Path, crm_url: str) -> Path:
-    (tmp_path / "p.toml").write_text(policy_text(crm_url), encoding="utf-8")
-    return tmp_path
 
 
 class User(System):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
@@ -17,8 +17,8 @@ from confluent_kafka.admin import AdminClient
 from events.log import NewRecord
 from events.topics import CONVERSATION_EVENTS, TOPICS, partition_of
 from tests.brokers.cluster import Cluster
+from tests.kafka_served import CONTACTS as CONTACTS  # of the CRM in conftest.py
 from tests.kafka_served import (
-    CONTACTS,
     LINES_MAX,
     Metrics,
     System,
@@ -29,19 +29,13 @@ from tests.kafka_served import (
     worked_on,
 )
 from tests.output_checks import check_outputs
-from tests.processes import Running, crm, opened, policy_text, wait_until
+from tests.processes import Running, opened, policy_text, wait_until
 
 MAKE = Callable[..., System]
 ALL = {0, 1, 2, 3}
 BACKLOG = 5_000  #: ``LaneLimits.backlog_max``
 BATCH = 500  #: ``LaneLimits.inputs_max``
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def crm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with crm(tmp_path_factory.mktemp("crm"), CONTACTS) as url:
-        yield url
 
 
 @pytest.fixture

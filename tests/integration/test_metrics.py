@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.processes import DEADLINE_S, Running, crm, json_lines, opened, policy_text, run, wait_until
+from tests.processes import DEADLINE_S, Running, json_lines, opened, policy_text, run, wait_until
 
 CUSTOMERS = 12
 CONTACTS: dict[str, dict[str, Any]] = {f"c{n}@example.com": {"customerType": "VIP"} for n in range(CUSTOMERS)}
@@ -29,18 +29,6 @@ class Answer(NamedTuple):
     def json(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.body)
         return found
-
-
-@pytest.fixture(scope="module")
-def crm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with crm(tmp_path_factory.mktemp("crm"), CONTACTS) as url:
-        yield url
-
-
-@pytest.fixture
-def folder(tmp_path: Path, crm_url: str) -> Path:
-    (tmp_path / "p.toml").write_text(policy_text(crm_url), encoding="utf-8")
-    return tmp_path
 
 
 class Served(NamedTuple):

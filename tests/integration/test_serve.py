@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from tests.processes import (
     DEADLINE_S,
     OBEY_FILE_MODES,
     Running,
-    crm,
     event,
     json_lines,
     limit_file_size,
@@ -34,19 +32,6 @@ CONTACTS: dict[str, dict[str, Any]] = {
     **{f"c{n}@example.com": {"customerType": "VIP" if n % 3 == 0 else "standard"} for n in range(CUSTOMERS)},
     "slow@example.com": {"__delay_s": 1.5, "customerType": "VIP"},
 }
-
-
-@pytest.fixture(scope="module")
-def crm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with crm(tmp_path_factory.mktemp("crm"), CONTACTS) as url:
-        yield url
-
-
-@pytest.fixture
-def folder(tmp_path: Path, crm_url: str) -> Path:
-    """A folder with a policy."""
-    (tmp_path / "p.toml").write_text(policy_text(crm_url), encoding="utf-8")
-    return tmp_path
 
 
 def serving(folder: Path, *arguments: str, before: str | None = None) -> Running:

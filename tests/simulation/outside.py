@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from random import Random
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 
 from events.crm_answers import encode_crm_answer
-from events.log import NewRecord, TopicPartition
+from events.log import NewRecord, StoredRecord, TopicPartition
 from events.times import format_time
 from events.topics import AGENT_EVENTS, ASSIGNMENTS, CONVERSATION_EVENTS, ROUTING_LOG, partition_of
 from routing.inputs import CrmAnswered, CrmFailed
@@ -86,8 +86,10 @@ class Producers:
         return orjson.dumps(event)
 
 
-class SimulatedDesk:
-    """Agents who answer what they are offered, in one of their moods."""
+class _Answerer:
+    """Somebody who follows a topic and answers what he reads there, in one of his moods."""
+
+    topic: ClassVar[str]
 
     def __init__(self, broker: Broker, rng: Random, count: Callable[[str], None]) -> None:
         self._broker = broker
@@ -96,14 +98,34 @@ class SimulatedDesk:
         self._answers: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
-        """Follow the offers until cancelled."""
-        places = [TopicPartition(ASSIGNMENTS, number) for number in range(self._broker.partitions[ASSIGNMENTS])]
+        """Follow the topic until cancelled."""
+        places = [TopicPartition(self.topic, number) for number in range(self._broker.partitions[self.topic])]
         reader = self._broker.reader(dict.fromkeys(places, 0))
         while True:
             for stored in await reader.fetch(records_max=50, timeout_s=None):
-                event = orjson.loads(stored.value or b"{}")
-                if event["type"] == "conversation.offered":
-                    self._hear(event)
+                self._read(stored)
+
+    def _read(self, stored: StoredRecord) -> None:
+        """Answer a record, if it asks."""
+        raise NotImplementedError
+
+    def _say_later(self, answer: NewRecord, wait_s: float) -> None:
+        self._answers.append(asyncio.create_task(self._say(answer, wait_s)))
+
+    async def _say(self, answer: NewRecord, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
+        await self._broker.memory.publish([answer])
+
+
+class SimulatedDesk(_Answerer):
+    """Agents who answer what they are offered."""
+
+    topic = ASSIGNMENTS
+
+    def _read(self, stored: StoredRecord) -> None:
+        event = orjson.loads(stored.value or b"{}")
+        if event["type"] == "conversation.offered":
+            self._hear(event)
 
     def _hear(self, offer: dict[str, Any]) -> None:
         mood = self._rng.choice(DESK_MOODS)
@@ -111,12 +133,7 @@ class SimulatedDesk:
         wait_s = {"late": 20 + 40 * self._rng.random(), "edge": 19 + 2 * self._rng.random()}.get(mood, 5.0)
         times = {"silent": 0, "twice": 2}.get(mood, 1)
         for _ in range(times):
-            said = self._said(mood, offer)
-            self._answers.append(asyncio.create_task(self._say(said, wait_s * self._rng.random())))
-
-    async def _say(self, answer: NewRecord, wait_s: float) -> None:
-        await asyncio.sleep(wait_s)
-        await self._broker.memory.publish([answer])
+            self._say_later(self._said(mood, offer), wait_s * self._rng.random())
 
     def _said(self, mood: str, offer: dict[str, Any]) -> NewRecord:
         data, workspace = offer["data"], offer["workspace"]
@@ -138,23 +155,14 @@ class SimulatedDesk:
         return NewRecord(AGENT_EVENTS, 0, workspace.encode(), orjson.dumps(event))
 
 
-class SimulatedCrm:
-    """Answers the look-ups that stand in ``routing.log``, in one of its moods."""
+class SimulatedCrm(_Answerer):
+    """Answers the look-ups that stand in ``routing.log``."""
 
-    def __init__(self, broker: Broker, rng: Random, count: Callable[[str], None]) -> None:
-        self._broker = broker
-        self._rng = rng
-        self._count = count
-        self._answers: list[asyncio.Task[None]] = []
+    topic = ROUTING_LOG
 
-    async def run(self) -> None:
-        """Follow the log until cancelled."""
-        places = [TopicPartition(ROUTING_LOG, number) for number in range(self._broker.partitions[ROUTING_LOG])]
-        reader = self._broker.reader(dict.fromkeys(places, 0))
-        while True:
-            for stored in await reader.fetch(records_max=50, timeout_s=None):
-                if self._broker.exists(stored) and b'"lookup"' in (stored.value or b""):
-                    self._ask(stored.partition, orjson.loads(stored.value or b""))
+    def _read(self, stored: StoredRecord) -> None:
+        if self._broker.exists(stored) and b'"lookup"' in (stored.value or b""):
+            self._ask(stored.partition, orjson.loads(stored.value or b""))
 
     def _ask(self, partition: int, record: dict[str, Any]) -> None:
         mood = self._rng.choice(CRM_MOODS)
@@ -169,11 +177,7 @@ class SimulatedCrm:
         }.get(mood, 2 * self._rng.random())
         for number in range(2 if mood == "twice" else 1):
             answer = self._answer(mood, record, partition, wrong=number == 0 and self._rng.random() < 0.05)
-            self._answers.append(asyncio.create_task(self._say(answer, wait_s * (number + 1))))
-
-    async def _say(self, answer: NewRecord, wait_s: float) -> None:
-        await asyncio.sleep(wait_s)
-        await self._broker.memory.publish([answer])
+            self._say_later(answer, wait_s * (number + 1))
 
     def _answer(self, mood: str, record: dict[str, Any], partition: int, *, wrong: bool) -> NewRecord:
         data = record["data"]
