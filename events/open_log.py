@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from events.log import Flaw, Log
 from events.memory import MemoryLog
 from events.ownership import Change, Waiting
-from events.sqlite import SqliteLog, unix_ms
+from events.sqlite.log import SqliteLog, unix_ms
 
 _HINT: Final = "write sqlite:///FILE (below this folder), sqlite:////FOLDER/FILE or kafka://HOST:9092"
 
@@ -61,8 +61,8 @@ def open_log(
 
 def _kafka(url: str, create: Mapping[str, int] | None, topic_prefix: str) -> OwnedLog:
     """Nothing is connected yet: that happens when the log is entered, or first used."""
-    from events.kafka import KafkaLog  # noqa: PLC0415  # who works on a file need not load a Kafka client
-    from events.kafka_settings import kafka_settings  # noqa: PLC0415
+    from events.kafka.log import KafkaLog  # noqa: PLC0415  # who works on a file need not load a Kafka client
+    from events.kafka.settings import kafka_settings  # noqa: PLC0415
 
     return KafkaLog(kafka_settings(url, topic_prefix=topic_prefix or None), create=create)
 

@@ -1,7 +1,7 @@
 """Who works on which partitions of a role, so that two ``serve`` do not wrestle for the same ones.
 
 On one machine a role has one holder at a time, who owns all of its partitions; on Kafka they are shared out
-(``events/kafka_ownership.py``). It only decides who *tries*. What keeps a log right is its conditional append; a holder
+(``events/kafka/ownership.py``). It only decides who *tries*. What keeps a log right is its conditional append; a holder
 that was thought dead and wakes up is fenced there. ``FileOwnership`` is for processes on one machine,
 ``MemoryOwnership`` for tasks of one loop.
 """

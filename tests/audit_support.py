@@ -19,7 +19,7 @@ from consumers.specs import ASSIGNER, ROUTER
 from events import topics
 from events.log import Log, NewRecord, TopicPartition
 from events.records import hash_of
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 from events.times import format_time
 from events.topics import partition_of
 from routing.policy import Policy

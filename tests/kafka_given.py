@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from events.kafka import KafkaLog
-from events.kafka_settings import KafkaSettings, kafka_settings
+from events.kafka.log import KafkaLog
+from events.kafka.settings import KafkaSettings, kafka_settings
 from events.log import Log, NewRecord, StoredRecord, TopicPartition
 from events.topics import partition_counts
 

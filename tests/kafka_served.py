@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from consumers.audit.replay import replay
 from consumers.audit.verify import verify
-from events.kafka import KafkaLog
-from events.kafka_settings import KafkaSettings, kafka_settings
+from events.kafka.log import KafkaLog
+from events.kafka.settings import KafkaSettings, kafka_settings
 from events.log import NewRecord, StoredRecord, TopicPartition
 from events.topics import CONVERSATION_EVENTS, partition_counts, partition_of
 from tests.kafka_given import everything

@@ -97,7 +97,7 @@ async def _try(file: Path, workspace: str, contact: Contact) -> Tried:
     from consumers.crm.trying import try_out  # noqa: PLC0415  # keeps --help quick
     from consumers.policies import load_policies  # noqa: PLC0415  # keeps --help quick
     from consumers.secrets import Secrets  # noqa: PLC0415  # keeps --help quick
-    from events.sqlite import unix_ms  # noqa: PLC0415  # keeps --help quick
+    from events.sqlite.log import unix_ms  # noqa: PLC0415  # keeps --help quick
 
     policies = load_policies(file, workspace=workspace)
     if workspace not in policies:

@@ -14,9 +14,9 @@ from consumers.cli.output import flush, visible, write_json
 
 if TYPE_CHECKING:
     from consumers.skipping import Skipped
-    from events.kafka_check import Problem
-    from events.kafka_settings import KafkaSettings
-    from events.kafka_topics import Created
+    from events.kafka.check import Problem
+    from events.kafka.settings import KafkaSettings
+    from events.kafka.topics import Created
 
 app = typer.Typer(help="The topics on Kafka.", no_args_is_help=True)
 
@@ -139,7 +139,7 @@ async def _skip(url: str, topic_prefix: str, topic: str, partition: int, to: str
     from consumers.opening import opened  # noqa: PLC0415  # keeps --help quick
     from consumers.skipping import SkipError, skip  # noqa: PLC0415  # keeps --help quick
     from events.log import TopicPartition  # noqa: PLC0415  # keeps --help quick
-    from events.sqlite import unix_ms  # noqa: PLC0415  # keeps --help quick
+    from events.sqlite.log import unix_ms  # noqa: PLC0415  # keeps --help quick
 
     if to != "start" and not (to.isascii() and to.isdigit() and len(to) <= 18):  # noqa: PLR2004  # fits 64 bits
         raise SkipError(f"--to: give start or an offset (a whole number), not {to!r}")
@@ -157,7 +157,7 @@ def acls_command(
     as_json: JsonOption = False,
 ) -> None:
     """Print the kafka-acls commands that let each role do what it has to, and nothing else. Changes nothing."""
-    from events.kafka_acls import ROLES, acls, commands  # noqa: PLC0415  # keeps --help quick
+    from events.kafka.acls import ROLES, acls, commands  # noqa: PLC0415  # keeps --help quick
 
     settings = _settings(log, topic_prefix)
     named = {role: f"User:{role}" for role in ROLES}
@@ -175,7 +175,7 @@ def acls_command(
 
 
 def _settings(url: str, topic_prefix: str) -> KafkaSettings:
-    from events.kafka_settings import kafka_settings  # noqa: PLC0415  # keeps --help quick
+    from events.kafka.settings import kafka_settings  # noqa: PLC0415  # keeps --help quick
 
     if not url.startswith("kafka://"):
         raise CommandError(f"--log: {url} is not on Kafka; a log in a file has its topics already: kafka://HOST:9092")
@@ -194,7 +194,7 @@ async def _create(
     dry_run: bool,
 ) -> Created:
     from consumers.settings import PARTITIONS, WORKSPACE_PARTITIONS  # noqa: PLC0415  # keeps --help quick
-    from events.kafka_topics import create, existing_counts  # noqa: PLC0415  # keeps --help quick
+    from events.kafka.topics import create, existing_counts  # noqa: PLC0415  # keeps --help quick
     from events.topics import AGENT_EVENTS, CONVERSATION_EVENTS, partition_counts  # noqa: PLC0415  # keeps --help quick
 
     existing = await existing_counts(settings)
@@ -219,7 +219,7 @@ def _count(option: str, asked: int | None, existing: int | None, default: int) -
 
 
 async def _check(settings: KafkaSettings) -> list[Problem]:
-    from events.kafka_check import problems  # noqa: PLC0415  # keeps --help quick
+    from events.kafka.check import problems  # noqa: PLC0415  # keeps --help quick
 
     return await problems(settings)
 
@@ -229,7 +229,7 @@ def _made(created: Created) -> list[dict[str, object]]:
 
 
 def _print_created(settings: KafkaSettings, created: Created, *, dry_run: bool) -> None:
-    from events.kafka_topics import REPLICATION  # noqa: PLC0415  # keeps --help quick
+    from events.kafka.topics import REPLICATION  # noqa: PLC0415  # keeps --help quick
 
     for topic in created.made:
         copies = f"{topic.replication} replica{'' if topic.replication == 1 else 's'}"

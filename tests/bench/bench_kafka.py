@@ -24,8 +24,8 @@ from consumers.restore import Tail, ensure_genesis, fold
 from consumers.roles import Worker
 from consumers.runtime import tune_garbage_collection
 from consumers.specs import ASSIGNER, ROUTER
-from events.kafka import KafkaLog
-from events.kafka_settings import KafkaSettings
+from events.kafka.log import KafkaLog
+from events.kafka.settings import KafkaSettings
 from events.log import Log, NewRecord, TopicPartition
 from events.records import Moment
 from events.times import format_time

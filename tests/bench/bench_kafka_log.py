@@ -20,8 +20,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from events.chain import NOTHING_BEFORE, Entry, seal
-from events.kafka import KafkaLog
-from events.kafka_settings import KafkaSettings
+from events.kafka.log import KafkaLog
+from events.kafka.settings import KafkaSettings
 from events.log import NewRecord, TopicPartition
 from tests.bench.printing import Row, print_table
 from tests.kafka_given import own_log, own_settings

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from events.log import NewRecord, TopicPartition
-from events.sqlite import SqliteLog
-from events.sqlite_schema import CHECKPOINT_PAGES, PAGE_BYTES
+from events.sqlite.log import SqliteLog
+from events.sqlite.schema import CHECKPOINT_PAGES, PAGE_BYTES
 
 ROUNDS = 5
 BATCHES = 25  #: in a round
@@ -40,7 +40,7 @@ RECORD_TABLE = (
 CHILD = """
 import asyncio, sys, time
 from events.log import NewRecord
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 async def main():
     async with SqliteLog(sys.argv[1]) as log:
         for _ in sys.stdin:

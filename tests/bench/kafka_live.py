@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from events.kafka import KafkaLog
-from events.kafka_settings import KafkaSettings
+from events.kafka.log import KafkaLog
+from events.kafka.settings import KafkaSettings
 from events.log import NewRecord, StoredRecord, TopicPartition
 from events.times import format_time
 from events.topics import ASSIGNMENTS, REPLIES, partition_counts

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Final, NamedTuple, cast
 from unittest.mock import patch
 
-from events.kafka import KafkaLog
+from events.kafka.log import KafkaLog
 from events.log import StoredRecord, TopicPartition
 from events.topics import ASSIGNMENTS_SNAPSHOTS, ROUTING_SNAPSHOTS
 from routing.policy import Policy

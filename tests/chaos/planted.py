@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import orjson
 
-from events.kafka import KafkaLog
+from events.kafka.log import KafkaLog
 from events.log import NewRecord
 from events.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS, REPLIES
 from tests.simulation.omitted_rules import RULE_OMISSIONS

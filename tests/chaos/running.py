@@ -16,8 +16,8 @@ from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient
 
 from consumers.settings import ServeSettings
-from events.kafka import KafkaLog
-from events.kafka_settings import kafka_settings
+from events.kafka.log import KafkaLog
+from events.kafka.settings import kafka_settings
 from events.topics import partition_of
 from routing.policy import Policy
 from tests.chaos import faults as known

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, errors
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from events.chain import link_of
-from events.kafka import KafkaLog
+from events.kafka.log import KafkaLog
 from events.log import StoredRecord, TopicPartition
 from events.records import LANE_TYPES, POLICY_RECORDED, parse
 from events.topics import ASSIGNMENTS_LOG, ROUTING_LOG

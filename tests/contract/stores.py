@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from events.kafka import KafkaLog
-from events.kafka_settings import kafka_settings
+from events.kafka.log import KafkaLog
+from events.kafka.settings import kafka_settings
 from events.log import Log
 from events.memory import MemoryLog
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 from events.topics import partition_counts
 
 COUNTS = partition_counts(contacts=4, workspaces=2)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from events.log import NewRecord
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 from events.topics import CONVERSATION_EVENTS, partition_of
 from tests.bad_inputs import DEEP, ODD, RAW
 from tests.processes import crm, json_lines, opened, policy_text, run, stored

@@ -17,13 +17,13 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
-from events.kafka import KafkaLog
-from events.kafka_acls import ROLES, acls
-from events.kafka_check import problems
-from events.kafka_facts import cluster_facts
-from events.kafka_reach import admin_client
-from events.kafka_settings import KafkaSettings, kafka_settings
-from events.kafka_topics import create
+from events.kafka.acls import ROLES, acls
+from events.kafka.check import problems
+from events.kafka.facts import cluster_facts
+from events.kafka.log import KafkaLog
+from events.kafka.reach import admin_client
+from events.kafka.settings import KafkaSettings, kafka_settings
+from events.kafka.topics import create
 from events.log import LogError, NewRecord
 from events.log import TopicPartition as Place
 from events.topics import TOPICS, partition_counts

@@ -23,15 +23,15 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from events.kafka import KafkaLog
+from events.kafka.log import KafkaLog
 from events.log import NewRecord
 from events.topics import CONVERSATION_EVENTS, INPUT_BYTES_MAX, partition_of
 from tests.bad_inputs import ODD, RAW
 from tests.brokers.cluster import Cluster
 from tests.brokers.process import ProcessNode
 from tests.kafka_given import delete
-from tests.kafka_served import CONTACTS as CONTACTS  # of the CRM in conftest.py
 from tests.kafka_served import (
+    CONTACTS,  # noqa: F401  # of the CRM in conftest.py
     LINES_MAX,
     System,
     customers,

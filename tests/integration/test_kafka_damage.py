@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from events.adapter import UNREADABLE
-from events.kafka import KafkaLog
-from events.kafka_settings import KafkaSettings
+from events.kafka.log import KafkaLog
+from events.kafka.settings import KafkaSettings
 from events.log import LogError, NewRecord, StoredRecord, TopicPartition
 from tests.brokers.cluster import Cluster
 from tests.brokers.process import ProcessNode

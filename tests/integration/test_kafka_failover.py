@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from events.kafka import KafkaLog
-from events.kafka_settings import KafkaSettings
+from events.kafka.log import KafkaLog
+from events.kafka.settings import KafkaSettings
 from events.log import FencedError, IndefiniteError, TopicPartition
 from tests.brokers.cluster import Cluster
 from tests.contract.sealing import sealed

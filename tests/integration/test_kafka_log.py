@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from aiokafka.protocol.fetch import FetchRequest
 
-from events import kafka_client
 from events.adapter import UNREADABLE
 from events.chain import ChainError
-from events.kafka import KafkaLog
-from events.kafka_existing import Existing
-from events.kafka_settings import KafkaSettings
-from events.kafka_writer import Acknowledged, KafkaWriter
+from events.kafka import client as kafka_client
+from events.kafka.existing import Existing
+from events.kafka.log import KafkaLog
+from events.kafka.settings import KafkaSettings
+from events.kafka.writer import Acknowledged, KafkaWriter
 from events.log import (
     FencedError,
     IndefiniteError,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from events.kafka import KafkaLog
-from events.kafka_settings import KafkaSettings
+from events.kafka.log import KafkaLog
+from events.kafka.settings import KafkaSettings
 from events.log import LogError, NewRecord, TopicPartition
 from tests.brokers.cluster import Cluster
 from tests.kafka_given import COUNTS, own_log, own_settings

@@ -20,13 +20,20 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
-from events.kafka_acls import Acl, acls
+from events.kafka.acls import Acl, acls
 from tests.brokers.cluster import Cluster
 from tests.brokers.fixtures import Brokers
 from tests.brokers.node import Extra
 from tests.brokers.proxy import Proxy
-from tests.kafka_served import CONTACTS as CONTACTS  # of the CRM in conftest.py
-from tests.kafka_served import LINES_MAX, System, customers, memory_bytes, names, says
+from tests.kafka_served import (
+    CONTACTS,  # noqa: F401  # of the CRM in conftest.py
+    LINES_MAX,
+    System,
+    customers,
+    memory_bytes,
+    names,
+    says,
+)
 from tests.processes import wait_until
 
 TIMEOUT_S = 60.0

@@ -17,8 +17,8 @@ from confluent_kafka.admin import AdminClient
 from events.log import NewRecord
 from events.topics import CONVERSATION_EVENTS, TOPICS, partition_of
 from tests.brokers.cluster import Cluster
-from tests.kafka_served import CONTACTS as CONTACTS  # of the CRM in conftest.py
 from tests.kafka_served import (
+    CONTACTS,  # noqa: F401  # of the CRM in conftest.py
     LINES_MAX,
     Metrics,
     System,

@@ -14,8 +14,8 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
-from events.kafka_reach import NotLetInError, admin_client, ensure_reachable
-from events.kafka_settings import KafkaSettings, kafka_settings
+from events.kafka.reach import NotLetInError, admin_client, ensure_reachable
+from events.kafka.settings import KafkaSettings, kafka_settings
 from events.log import LogUnavailableError
 from tests.brokers import backends
 from tests.brokers.cluster import Cluster

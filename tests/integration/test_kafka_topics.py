@@ -11,11 +11,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from events.kafka_check import problems
-from events.kafka_facts import TopicFacts, cluster_facts
-from events.kafka_reach import admin_client
-from events.kafka_settings import KafkaSettings, kafka_settings
-from events.kafka_topics import create, existing_counts, wanted_topics
+from events.kafka.check import problems
+from events.kafka.facts import TopicFacts, cluster_facts
+from events.kafka.reach import admin_client
+from events.kafka.settings import KafkaSettings, kafka_settings
+from events.kafka.topics import create, existing_counts, wanted_topics
 from events.log import LogError
 from events.topics import LOG_BATCH_BYTES_MAX, TOPICS, batch_bytes_max, partition_counts
 from tests.brokers.cluster import Cluster

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from events.log import TopicPartition
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 
 ROOT = Path(__file__).parents[2]
 LOG = TopicPartition("routing.log", 0)
@@ -25,7 +25,7 @@ PATIENCE_S = 60
 PUBLISHER = """
 import asyncio, sys
 from events.log import NewRecord
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 async def main():
     async with SqliteLog(sys.argv[1]) as log:
         for line in sys.stdin:
@@ -36,7 +36,7 @@ asyncio.run(main())
 CONTENDER = """
 import asyncio, sys
 from events.log import FencedError, NewRecord, TopicPartition
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 LOG = TopicPartition("routing.log", 0)
 async def main():
     name, count = sys.argv[2].encode(), int(sys.argv[3])
@@ -57,7 +57,7 @@ asyncio.run(main())
 APPENDER = """
 import asyncio, sys
 from events.log import NewRecord, TopicPartition
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 async def append(log, partition):
     place, turn = TopicPartition("routing.log", partition), 0
     end = await log.end_offset(place)
@@ -77,7 +77,7 @@ asyncio.run(main())
 FILLER = """
 import asyncio, json, resource, sys
 from events.log import LogUnavailableError, NewRecord, TopicPartition
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 LOG = TopicPartition("routing.log", 0)
 async def main():
     async with SqliteLog(sys.argv[1]) as log:

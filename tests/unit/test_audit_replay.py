@@ -14,7 +14,7 @@ from consumers.audit.replay import replay
 from consumers.audit.report import HIDDEN, Report, compare
 from consumers.audit.verify import verify
 from events.memory import MemoryLog
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 from events.topics import ASSIGNMENTS_LOG, ROUTING_LOG
 from routing import messages
 from routing.errors import TransitionError

@@ -16,7 +16,7 @@ from consumers.audit.show import HIDDEN, Step, Story, Summary
 from consumers.audit.words import REASONS, candidate_words, reason_words
 from events.log import Log, NewRecord, TopicPartition
 from events.memory import MemoryLog
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 from events.topics import ASSIGNMENTS_LOG, CONVERSATION_EVENTS, ROUTING_LOG
 from tests.audit_support import START_MS, Town, make_day, policy
 from tests.processes import ROOT

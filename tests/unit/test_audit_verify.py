@@ -14,7 +14,7 @@ import pytest
 from consumers.audit.report import Difference
 from consumers.audit.verify import verify
 from events.memory import MemoryLog
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 from events.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS, ASSIGNMENTS_LOG, REPLIES, ROUTING_LOG
 from tests.audit_support import START_MS, Tampered, Town, make_day, ordinary_day, policy, random_day
 

@@ -12,11 +12,12 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from events import kafka_batches, kafka_codecs
 from events.adapter import UNREADABLE
 from events.cloudevents import BadInputError, open_envelope
-from events.kafka_batches import Span, Unreadable, stand_in
-from events.kafka_codecs import CodecError, decompressed
+from events.kafka import batches as kafka_batches
+from events.kafka import codecs as kafka_codecs
+from events.kafka.batches import Span, Unreadable, stand_in
+from events.kafka.codecs import CodecError, decompressed
 from events.log import StoredRecord, TopicPartition
 
 PLACE: Final = TopicPartition("conversations.events", 3)

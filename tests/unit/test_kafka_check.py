@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from consumers.lane_spec import LaneLimits
-from events.kafka_acls import ROLES, Rights, acls, commands
-from events.kafka_check import Problem, judged
-from events.kafka_facts import ClusterFacts, TopicFacts
-from events.kafka_settings import Broker, KafkaSettings, kafka_settings
-from events.kafka_topics import DECOMPRESSED, wanted_topics
+from events.kafka.acls import ROLES, Rights, acls, commands
+from events.kafka.check import Problem, judged
+from events.kafka.facts import ClusterFacts, TopicFacts
+from events.kafka.settings import Broker, KafkaSettings, kafka_settings
+from events.kafka.topics import DECOMPRESSED, wanted_topics
 from events.topics import (
     DEAD_LETTERS,
     INPUT_BYTES_MAX,

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from aiokafka import errors
 
-from events import kafka_client
-from events.kafka_client import KafkaClient, explained, is_passing
-from events.kafka_reach import NotLetInError
-from events.kafka_settings import kafka_settings
-from events.kafka_writer import split
+from events.kafka import client as kafka_client
+from events.kafka.client import KafkaClient, explained, is_passing
+from events.kafka.reach import NotLetInError
+from events.kafka.settings import kafka_settings
+from events.kafka.writer import split
 from events.log import LogError, LogUnavailableError, NewRecord, RecordTooLargeError
 from events.topics import INPUT_BYTES_MAX
 

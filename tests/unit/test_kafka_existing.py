@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from events.chain import NOTHING_BEFORE, ChainError, Entry, seal
-from events.kafka_existing import Existing, LogIds
-from events.kafka_quiet import OncePerInterval
+from events.kafka.existing import Existing, LogIds
+from events.kafka.quiet import OncePerInterval
 from events.log import StoredRecord, TopicPartition
 
 PLACE = TopicPartition("routing.log", 0)

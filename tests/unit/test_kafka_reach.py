@@ -8,9 +8,9 @@ import pytest
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient
 
-from events import kafka_reach
-from events.kafka_reach import admin_client
-from events.kafka_settings import kafka_settings
+from events.kafka import reach as kafka_reach
+from events.kafka.reach import admin_client
+from events.kafka.settings import kafka_settings
 from events.log import LogUnavailableError
 
 SETTINGS = kafka_settings("kafka://127.0.0.1:1", {})

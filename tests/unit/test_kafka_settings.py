@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import AuthenticationFailedError
 
-from events.kafka_settings import GROUP_PREFIX, Broker, KafkaSettings, is_loopback, kafka_settings
+from events.kafka.settings import GROUP_PREFIX, Broker, KafkaSettings, is_loopback, kafka_settings
 from events.topics import TOPICS
 
 PASSWORD = "correct-horse-battery"

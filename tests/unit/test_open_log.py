@@ -9,7 +9,7 @@ import pytest
 from events.log import LogUnavailableError
 from events.memory import MemoryLog
 from events.open_log import open_log
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 
 
 def names(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from events.log import LogUnavailableError
 from events.memory import MemoryLog
 from events.ownership import FileOwnership, MemoryOwnership, Ownership
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30

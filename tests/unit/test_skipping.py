@@ -17,7 +17,7 @@ from consumers.restore import PositionError, Tail, starting_positions
 from consumers.skipping import SkipError, To, skip
 from events.chain import link_of
 from events.log import LogError, NewRecord, TopicPartition
-from events.sqlite import SqliteLog
+from events.sqlite.log import SqliteLog
 from events.topics import CONVERSATION_EVENTS, ROUTING_LOG, partition_of
 from tests.audit_support import START_MS, Tampered, Town, make_day, policy
 

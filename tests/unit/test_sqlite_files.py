@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from events.log import LogError, LogUnavailableError, NewRecord, TopicPartition
-from events.sqlite import SqliteLog
-from events.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
+from events.sqlite.log import SqliteLog
+from events.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 
 PLACE = TopicPartition("conversations.events", 0)
 TOPICS = {"conversations.events": 2, "routing.log": 2}

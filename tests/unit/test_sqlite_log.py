@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from events.log import IndefiniteError, LogUnavailableError, NewRecord, TopicPartition
-from events.sqlite import SqliteLog
-from events.sqlite_reader import READ_BYTES_MAX
-from events.sqlite_writer import _DELETE_EARLIER, GROUP_RECORDS_MAX, TOMBSTONE_KEPT_MS, TOMBSTONES_SWEPT_MAX
+from events.sqlite.log import SqliteLog
+from events.sqlite.reader import READ_BYTES_MAX
+from events.sqlite.writer import _DELETE_EARLIER, GROUP_RECORDS_MAX, TOMBSTONE_KEPT_MS, TOMBSTONES_SWEPT_MAX
 
 INPUT = TopicPartition("conversations.events", 0)
 LOG = TopicPartition("routing.log", 0)

@@ -1,9 +1,9 @@
 """The log on Kafka: the conditional append made of plain records, and everything else that the port has.
 
 An append is one batch. It took effect if it was acknowledged at the offset that it was written for; its records then
-exist for every reader, and in every other case for none (``events/kafka_existing.py``). Writing is
-``events/kafka_writer.py``'s business, reading ``events/kafka_reads.py``'s and ``events/kafka_reader.py``'s, who works
-on which partition ``events/kafka_ownership.py``'s.
+exist for every reader, and in every other case for none (``events/kafka/existing.py``). Writing is
+``events/kafka/writer.py``'s business, reading ``events/kafka/reads.py``'s and ``events/kafka/reader.py``'s, who works
+on which partition ``events/kafka/ownership.py``'s.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any, Final, Self, TypeVar
 
 from aiokafka.admin import NewTopic
 
-from events import kafka_check, kafka_requests, kafka_topics
 from events.adapter import check_append, check_outputs, check_partitions, check_publish
 from events.following import Bell
-from events.kafka_client import PAUSE_MAX_S, KafkaClient
-from events.kafka_ownership import KafkaOwnership
-from events.kafka_reach import admin_client
-from events.kafka_reader import KafkaReader
-from events.kafka_reads import KafkaReads
-from events.kafka_settings import KafkaSettings
-from events.kafka_writer import KafkaWriter, split
+from events.kafka import check, requests, topics
+from events.kafka.client import PAUSE_MAX_S, KafkaClient
+from events.kafka.ownership import KafkaOwnership
+from events.kafka.reach import admin_client
+from events.kafka.reader import KafkaReader
+from events.kafka.reads import KafkaReads
+from events.kafka.settings import KafkaSettings
+from events.kafka.writer import KafkaWriter, split
 from events.log import (
     Appended,
     FencedError,
@@ -82,13 +82,13 @@ class KafkaLog:
         return self.reads.log_ids.fenced_records()
 
     async def create_topics(self, partitions: Mapping[str, int]) -> None:
-        """Make the topics that do not exist yet, as ``events/kafka_topics.py`` has them; ``LogError`` as the port."""
+        """Make the topics that do not exist yet, as ``events/kafka/topics.py`` has them; ``LogError`` as the port."""
         self.check_open()
         for topic, count in partitions.items():
             check_partitions(topic, count)
         if partitions:
             await self.client.connect()
-            await self._patiently(partial(kafka_topics.create, self._settings, partitions))
+            await self._patiently(partial(topics.create, self._settings, partitions))
             await self._create_others({name: count for name, count in partitions.items() if name not in TOPICS})
             for topic, count in partitions.items():
                 await self._until_known(topic, count)
@@ -140,11 +140,11 @@ class KafkaLog:
 
     async def start_offset(self, place: TopicPartition) -> int:
         """The lowest offset that may hold a record."""
-        return await self._offset(place, kafka_requests.EARLIEST)
+        return await self._offset(place, requests.EARLIEST)
 
     async def end_offset(self, place: TopicPartition) -> int:
         """The offset after the last record, whether that exists or not: what the next append must expect."""
-        return await self._offset(place, kafka_requests.LATEST)
+        return await self._offset(place, requests.LATEST)
 
     async def read(self, place: TopicPartition, offset: int, *, records_max: int) -> Fetched:
         """Records from ``offset`` on; fewer than there are if they have more than 16 MiB.
@@ -167,9 +167,7 @@ class KafkaLog:
             await self.client.check_place(place)
         if positions:
             name = self._settings.group(group)
-            await self.client.until_answered(
-                f"group {name}", partial(kafka_requests.commit, self.client, name, positions)
-            )
+            await self.client.until_answered(f"group {name}", partial(requests.commit, self.client, name, positions))
 
     async def committed(self, group: str, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """A group's positions; partitions without one are absent."""
@@ -179,9 +177,7 @@ class KafkaLog:
         if not places:
             return {}
         name = self._settings.group(group)
-        return await self.client.until_answered(
-            f"group {name}", partial(kafka_requests.committed, self.client, name, places)
-        )
+        return await self.client.until_answered(f"group {name}", partial(requests.committed, self.client, name, places))
 
     async def own(
         self,
@@ -197,9 +193,9 @@ class KafkaLog:
         await self.ownership.own(role, partitions, change, stop)
 
     async def flaws(self) -> Sequence[Flaw]:
-        """What differs from sound settings of brokers and topics (``events/kafka_check.py``)."""
+        """What differs from sound settings of brokers and topics (``events/kafka/check.py``)."""
         self.check_open()
-        found = await self._patiently(partial(kafka_check.problems, self._settings))
+        found = await self._patiently(partial(check.problems, self._settings))
         return [Flaw(problem.severity == "error", str(problem)) for problem in found if problem.severity != "note"]
 
     async def is_owned(self, role: str) -> bool:
@@ -327,7 +323,7 @@ class KafkaLog:
         async with admin_client(self._settings) as admin:
             brokers = len((await admin.describe_cluster())["brokers"])
             wanted = [
-                kafka_topics.wanted_topic(
+                topics.wanted_topic(
                     Topic(name, "source", "days", "publish", RECORD_BYTES_MAX), partitions=count, brokers=brokers
                 )
                 for name, count in partitions.items()

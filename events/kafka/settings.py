@@ -1,7 +1,7 @@
 """How Kafka is reached: the brokers of a ``kafka://`` URL, and the environment's ``VIP_ROUTER_KAFKA_*``.
 
-Read once, checked as a whole. Who sends what to the brokers is the adapter's business (``events/kafka.py``), why they
-cannot be reached ``events/kafka_reach.py``'s.
+Read once, checked as a whole. Who sends what to the brokers is the adapter's business (``events/kafka/log.py``), why
+they cannot be reached ``events/kafka/reach.py``'s.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from msgspec import Struct
 
-from events.kafka_security import FileToken, Secret, TlsFiles, tls_context
+from events.kafka.security import FileToken, Secret, TlsFiles, tls_context
 
 Security: TypeAlias = Literal["plaintext", "tls", "sasl-tls", "sasl-plaintext"]
 Mechanism: TypeAlias = Literal["scram-sha-512", "oauthbearer", "plain"]
@@ -85,7 +85,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
         return self.topic_prefix + name
 
     def group(self, name: str) -> str:
-        """What the brokers call one of our consumer groups; ``events/kafka_acls.py`` allows these names."""
+        """What the brokers call one of our consumer groups; ``events/kafka/acls.py`` allows these names."""
         return f"{self.topic_prefix}{GROUP_PREFIX}{name}"
 
     def name_of(self, topic: str) -> str:

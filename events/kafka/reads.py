@@ -1,6 +1,6 @@
 """Reads of one partition at once: what ``Log.read`` answers, with the next stretch fetched while this one is used.
 
-Following partitions is ``events/kafka_reader.py``'s business; both judge a broker's answer here.
+Following partitions is ``events/kafka/reader.py``'s business; both judge a broker's answer here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 from aiokafka import errors
 
 from events.adapter import check_range
-from events.kafka_batches import Span, Unreadable, stand_in
-from events.kafka_client import KafkaClient
-from events.kafka_existing import LogIds
-from events.kafka_requests import EARLIEST, LATEST, Answer, Wanted, fetch, is_log, offsets
+from events.kafka.batches import Span, Unreadable, stand_in
+from events.kafka.client import KafkaClient
+from events.kafka.existing import LogIds
+from events.kafka.requests import EARLIEST, LATEST, Answer, Wanted, fetch, is_log, offsets
 from events.log import Fetched, LogError, OffsetOutOfRangeError, StoredRecord, TopicPartition
 
 PARTITION_BYTES_MAX: Final = 1024 * 1024  #: of one answer for one partition, but for a first batch that is larger

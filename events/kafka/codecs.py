@@ -1,6 +1,6 @@
 """Decompresses Kafka's record batches, never to more than a limit: a few kilobytes can hold gigabytes.
 
-What a batch is, and what happens to one that cannot be read, is ``events/kafka_batches.py``'s business.
+What a batch is, and what happens to one that cannot be read, is ``events/kafka/batches.py``'s business.
 """
 
 from __future__ import annotations

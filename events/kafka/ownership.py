@@ -17,7 +17,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.structs import TopicPartition as KafkaPartition
 
-from events.kafka_client import KafkaClient, explained, is_passing
+from events.kafka.client import KafkaClient, explained, is_passing
 from events.log import LogError
 from events.ownership import Change
 from events.topics import AGENT_EVENTS, CONVERSATION_EVENTS, ROUTING_LOG

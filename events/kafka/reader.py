@@ -17,10 +17,10 @@ from typing import Any, Final, Protocol
 from aiokafka import errors
 
 from events.following import Bell, Fetching, check_offset
-from events.kafka_batches import Span, Unreadable
-from events.kafka_client import PAUSE_FIRST_S, PAUSE_MAX_S, KafkaClient
-from events.kafka_reads import PARTITION_BYTES_MAX, KafkaReads
-from events.kafka_requests import LATEST, Wanted, fetch, isolation, offsets
+from events.kafka.batches import Span, Unreadable
+from events.kafka.client import PAUSE_FIRST_S, PAUSE_MAX_S, KafkaClient
+from events.kafka.reads import PARTITION_BYTES_MAX, KafkaReads
+from events.kafka.requests import LATEST, Wanted, fetch, isolation, offsets
 from events.log import LogError, StoredRecord, TopicPartition
 
 WAIT_MS: Final = 500  #: how long a broker keeps a fetch that has nothing; it answers as soon as there is a byte

@@ -21,7 +21,7 @@ import msgspec
 
 from events.following import Chunk, Wanted
 from events.log import Headers, StoredRecord
-from events.sqlite_schema import explained
+from events.sqlite.schema import explained
 
 READ_BYTES_MAX: Final = 16 * 1024 * 1024  #: of values in one answer; whoever wants more asks again
 CHANGED: Final = 'SELECT tp, start, "end", time_ms, changed FROM partition WHERE changed > ?'

@@ -2,7 +2,7 @@
 
 What the design's table says of a topic stands in ``events/topics.py``; this is what it means to a broker.
 ``deploy/topics.toml`` shows the same as data; a test holds them equal. What exists is never changed here:
-``events/kafka_check.py`` says what differs.
+``events/kafka/check.py`` says what differs.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from aiokafka.errors import for_code
 from msgspec import Struct, structs
 
 from events.adapter import check_partitions
-from events.kafka_facts import cluster_facts
-from events.kafka_reach import admin_client
-from events.kafka_settings import KafkaSettings
+from events.kafka.facts import cluster_facts
+from events.kafka.reach import admin_client
+from events.kafka.settings import KafkaSettings
 from events.log import LogError
 from events.topics import DEAD_LETTERS, TOPICS, Topic, batch_bytes_max
 

@@ -1,7 +1,7 @@
 """What Kafka's brokers say of themselves and of our topics: brokers, partitions, configuration.
 
 aiokafka's admin client hands back bare responses with error codes in them; here they become facts or errors. What the
-facts are worth is ``events/kafka_check.py``'s business.
+facts are worth is ``events/kafka/check.py``'s business.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from msgspec import Struct
 
-from events.kafka_settings import Broker, KafkaSettings
+from events.kafka.settings import Broker, KafkaSettings
 from events.log import LogError
 
 _UNKNOWN_TOPIC: Final = 3

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.metadata import MetadataRequest
 
-from events.kafka_settings import PREFIX, Broker, KafkaSettings
+from events.kafka.settings import PREFIX, Broker, KafkaSettings
 from events.log import LogUnavailableError
 
 _REFUSALS: Final = (

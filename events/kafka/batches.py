@@ -2,7 +2,7 @@
 
 A batch below the wanted offset is passed by its header alone. One that cannot be read (damaged, unknown codec, too
 large when decompressed) stands out as ``Unreadable``; what becomes of it is the reader's business. Transactions that
-were aborted are left out where the broker named them. Which records of a log exist says ``events/kafka_existing.py``.
+were aborted are left out where the broker named them. Which records of a log exist says ``events/kafka/existing.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from events.adapter import UNREADABLE
-from events.kafka_codecs import CodecError, decompressed
+from events.kafka.codecs import CodecError, decompressed
 from events.log import Headers, StoredRecord, TopicPartition
 
 DECOMPRESSED_BYTES_MAX: Final = 32 * 1024 * 1024  #: of one batch; topics of ours take a thirtieth of it

@@ -24,8 +24,8 @@ from msgspec import msgpack
 
 from events.adapter import is_compacted
 from events.log import Appended, FencedError, IndefiniteError, LogError, NewRecord
-from events.sqlite_reader import CHANGED
-from events.sqlite_schema import explained, make_topics
+from events.sqlite.reader import CHANGED
+from events.sqlite.schema import explained, make_topics
 
 GROUP_RECORDS_MAX: Final = 4096  #: records in one transaction, unless a single write has more
 TOMBSTONE_KEPT_MS: Final = 24 * 60 * 60 * 1000  #: so long a reader can still learn that a key was deleted

@@ -16,7 +16,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from events.kafka_client import KafkaClient
+from events.kafka.client import KafkaClient
 from events.log import TopicPartition
 from events.topics import TOPICS
 

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
-from events.kafka_settings import GROUP_PREFIX, KafkaSettings
+from events.kafka.settings import GROUP_PREFIX, KafkaSettings
 from events.topics import (
     AGENT_EVENTS,
     ASSIGNMENT_REQUESTS,

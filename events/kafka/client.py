@@ -1,7 +1,7 @@
 """One client of the brokers: who leads a partition, what is asked of whom, and patience while they are away.
 
 It asks what aiokafka's consumer does not give out: offsets at once beside a fetch that waits, and fetches that are
-ours to decode. What is asked is ``events/kafka_requests.py``'s business, writing ``events/kafka_writer.py``'s.
+ours to decode. What is asked is ``events/kafka/requests.py``'s business, writing ``events/kafka/writer.py``'s.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import TopicPartition as KafkaPartition
 
-from events.kafka_quiet import quieten
-from events.kafka_reach import NotLetInError, ensure_reachable
-from events.kafka_settings import Broker, KafkaSettings
+from events.kafka.quiet import quieten
+from events.kafka.reach import NotLetInError, ensure_reachable
+from events.kafka.settings import Broker, KafkaSettings
 from events.log import LogError, LogUnavailableError, TopicPartition, UnknownTopicError
 from events.topics import TOPICS
 

@@ -11,11 +11,11 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from events.kafka_facts import ClusterFacts, TopicFacts, cluster_facts
-from events.kafka_reach import admin_client
-from events.kafka_settings import PREFIX, KafkaSettings, is_loopback
-from events.kafka_topics import DAY_MS, DEAD_LETTER_DAYS, DECOMPRESSED, INSYNC_MIN, REPLICATION, WantedTopic
-from events.kafka_topics import wanted_topic as wanted_of
+from events.kafka.facts import ClusterFacts, TopicFacts, cluster_facts
+from events.kafka.reach import admin_client
+from events.kafka.settings import PREFIX, KafkaSettings, is_loopback
+from events.kafka.topics import DAY_MS, DEAD_LETTER_DAYS, DECOMPRESSED, INSYNC_MIN, REPLICATION, WantedTopic
+from events.kafka.topics import wanted_topic as wanted_of
 from events.topics import AGENT_EVENTS, ASSIGNMENTS_LOG, CONVERSATION_EVENTS, DEAD_LETTERS, ROUTING_LOG, TOPICS, Topic
 
 Severity: TypeAlias = Literal["error", "warning", "note"]

@@ -1,7 +1,7 @@
 """What proves who we are to Kafka's brokers, and who they are to us: secrets, tokens, TLS.
 
 Secrets are read where they are used, so that a file that was changed counts for the next client or connection; their
-values stand in no repr, error or program log. Which of it is needed is ``events/kafka_settings.py``'s business.
+values stand in no repr, error or program log. Which of it is needed is ``events/kafka/settings.py``'s business.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The embedded log: one SQLite file, one machine, several processes.
 
 Everything acknowledged has been through ``fsync``. All work on the file happens in two threads
-(``events/sqlite_writer.py``, ``events/sqlite_reader.py``); this class keeps what the event loop knows: topics' ids and
+(``events/sqlite/writer.py``, ``events/sqlite/reader.py``); this class keeps what the event loop knows: topics' ids and
 partitions' ends. ``serve`` owns its roles through ``lock``; anybody else may publish and read meanwhile.
 """
 
@@ -28,10 +28,10 @@ from events.log import (
     UnknownTopicError,
 )
 from events.ownership import FileOwnership, HeldWhole
-from events.sqlite_reader import READ_BYTES_MAX, Ends, Place, ReadingThread, read_chunks, read_span
-from events.sqlite_recent import Recent
-from events.sqlite_schema import open_file
-from events.sqlite_writer import Run, Write, WritingThread
+from events.sqlite.reader import READ_BYTES_MAX, Ends, Place, ReadingThread, read_chunks, read_span
+from events.sqlite.recent import Recent
+from events.sqlite.schema import open_file
+from events.sqlite.writer import Run, Write, WritingThread
 
 BUSY_TIMEOUT_MS: Final = 5_000  #: how long a write waits for another process' transaction
 POLL_INTERVAL_MS: Final = 3  #: how often others' writes are looked for while somebody waits

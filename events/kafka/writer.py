@@ -2,7 +2,7 @@
 
 After an error of which nobody can say what it left behind, the producer is thrown away and the next write makes a new
 one: an idempotent producer repeats a batch for ever, and refuses a partition whose sequence was broken. What an
-acknowledgement means for an append is the log's business (``events/kafka.py``).
+acknowledgement means for an append is the log's business (``events/kafka/log.py``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka import AIOKafkaProducer, errors
 
 from events.adapter import record_bytes
-from events.kafka_client import KafkaClient, explained
+from events.kafka.client import KafkaClient, explained
 from events.log import IndefiniteError, NewRecord, RecordTooLargeError
 from events.topics import LOG_BATCH_BYTES_MAX, batch_bytes_max
 
