@@ -26,9 +26,9 @@ from consumers.settings import ServeSettings
 from consumers.specs import ASSIGNER, ROUTER
 from consumers.telemetry.telemetry import Telemetry
 from consumers.telemetry.views import Followed, Watched
+from events.clock import unix_ms
 from events.log import Log, LogError, TopicPartition
 from events.open_log import OwnedLog
-from events.sqlite.log import unix_ms
 from events.topics import DEAD_LETTERS, ROUTING_LOG
 from routing.errors import PolicyError
 from routing.policy import Policy

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
+from events.clock import unix_ms
 from events.log import Flaw, Log
 from events.memory import MemoryLog
 from events.ownership import Change, Waiting
-from events.sqlite.log import SqliteLog, unix_ms
+from events.sqlite.log import SqliteLog
 
 _HINT: Final = "write sqlite:///FILE (below this folder), sqlite:////FOLDER/FILE or kafka://HOST:9092"
 

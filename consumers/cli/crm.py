@@ -11,6 +11,7 @@ import typer
 from consumers.cli.errors import BAD_NEWS, UNREACHABLE, CommandError
 from consumers.cli.options import JsonOption, WorkspaceOption
 from consumers.cli.output import duration_text, flush, out, visible, write_json
+from events.clock import unix_ms
 
 if TYPE_CHECKING:
     from consumers.crm.trying import Contact, Tried
@@ -97,7 +98,6 @@ async def _try(file: Path, workspace: str, contact: Contact) -> Tried:
     from consumers.crm.trying import try_out  # noqa: PLC0415  # keeps --help quick
     from consumers.policies import load_policies  # noqa: PLC0415  # keeps --help quick
     from consumers.secrets import Secrets  # noqa: PLC0415  # keeps --help quick
-    from events.sqlite.log import unix_ms  # noqa: PLC0415  # keeps --help quick
 
     policies = load_policies(file, workspace=workspace)
     if workspace not in policies:

@@ -11,6 +11,7 @@ import typer
 from consumers.cli.errors import BAD_NEWS, CommandError
 from consumers.cli.options import DEFAULT_LOG, JsonOption, LogOption, TopicPrefixOption
 from consumers.cli.output import flush, visible, write_json
+from events.clock import unix_ms
 
 if TYPE_CHECKING:
     from consumers.skipping import Skipped
@@ -139,7 +140,6 @@ async def _skip(url: str, topic_prefix: str, topic: str, partition: int, to: str
     from consumers.opening import opened  # noqa: PLC0415  # keeps --help quick
     from consumers.skipping import SkipError, skip  # noqa: PLC0415  # keeps --help quick
     from events.log import TopicPartition  # noqa: PLC0415  # keeps --help quick
-    from events.sqlite.log import unix_ms  # noqa: PLC0415  # keeps --help quick
 
     if to != "start" and not (to.isascii() and to.isdigit() and len(to) <= 18):  # noqa: PLR2004  # fits 64 bits
         raise SkipError(f"--to: give start or an offset (a whole number), not {to!r}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka import AIOKafkaProducer, errors
 
 from events.adapter import record_bytes
+from events.clock import unix_ms
 from events.kafka.client import KafkaClient, explained
 from events.log import IndefiniteError, NewRecord, RecordTooLargeError
 from events.topics import LOG_BATCH_BYTES_MAX, batch_bytes_max
@@ -93,7 +93,7 @@ class KafkaWriter:
             self._dispose_if_idle(producer)
         if done is None:
             return Acknowledged(-1, 0)
-        return Acknowledged(done.offset, done.timestamp if done.timestamp_type == 1 else _unix_ms())
+        return Acknowledged(done.offset, done.timestamp if done.timestamp_type == 1 else unix_ms())
 
     def throw_away(self) -> None:
         """Write nothing more through the present producer; what is under way in it may still be written."""
@@ -222,7 +222,7 @@ def _batch(kafka: AIOKafkaProducer, records: Sequence[NewRecord]) -> Any:
     """A batch of all records; ``RecordTooLargeError`` names the one that does not fit any more."""
     limit_bytes = batch_bytes_max(records[0].topic)
     batch = kafka.create_batch()
-    now_ms = _unix_ms()
+    now_ms = unix_ms()
     for index, (_topic, _partition, key, value, headers) in enumerate(records):
         taken = batch.append(timestamp=now_ms, key=key, value=value, headers=list(headers))
         if taken is None or batch.size() > limit_bytes:
@@ -235,7 +235,3 @@ def _batch(kafka: AIOKafkaProducer, records: Sequence[NewRecord]) -> Any:
 def _words(error: BaseException) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _unix_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from events.adapter import check_append, check_outputs, check_publish, check_range, is_compacted
+from events.clock import unix_ms
 from events.following import Bell, Chunk, FollowingReader, Wanted
 from events.log import (
     Appended,
@@ -35,11 +35,6 @@ from events.sqlite.writer import Run, Write, WritingThread
 
 BUSY_TIMEOUT_MS: Final = 5_000  #: how long a write waits for another process' transaction
 POLL_INTERVAL_MS: Final = 3  #: how often others' writes are looked for while somebody waits
-
-
-def unix_ms() -> int:
-    """The machine's clock."""
-    return time.time_ns() // 1_000_000
 
 
 class SqliteLog(HeldWhole):
