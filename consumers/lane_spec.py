@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from events.log import NewRecord, StoredRecord
 from events.outputs import Origin
 from routing.decider import LaneState, LogRecord
 from routing.inputs import Event
 from routing.policy import Policy
+
+
+class SettledParts(NamedTuple):
+    """Parts of a state that hardly ever change again. Snapshots keep many of them in one entry, as a JSON object."""
+
+    holds: Callable[[Any], bool]  #: whether a part is one of them
+    read: Callable[[bytes], Mapping[str, Any]]  #: parts by key, of such an object
+    load: Callable[[Any, Mapping[str, Any]], None]  #: puts them into an empty state, before all others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +35,7 @@ class LaneSpec:
     home: Callable[[Event], str]  #: the key whose partition an event belongs on
     records_policies: bool  #: whether the decider reads policies, so that the log has to keep their texts
     configure: Callable[[str, Policy], Event] | None = None  #: an input that every take-over begins with
+    settled: SettledParts | None = None  #: None: every part has an entry of its own in snapshots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from consumers.policy_book import LanePolicies
 from events.chain import NOTHING_BEFORE, Entry, Progress, follows, seal
 from events.log import FencedError, IndefiniteError, Log, LogError, StoredRecord, TopicPartition
 from events.records import LANE_TYPES, POLICY_RECORDED, Moment, genesis, hash_of, parse
+from events.topics import ASSIGNMENTS_LOG
 from routing.decider import LaneState, LogRecord
 
 logger = logging.getLogger(__name__)
@@ -90,12 +91,13 @@ async def fold(
     """
     folded = 0
     position = tail.end
+    whole = place.topic != ASSIGNMENTS_LOG  # there nothing else may be named as what is left out
     while until is None or position < until:
         wanted = READ_RECORDS if until is None else min(READ_RECORDS, until - position)
         fetched = await log.read(place, position, records_max=wanted)
         for first in range(0, len(fetched.records), GROUP_RECORDS):
             group = fetched.records[first : first + GROUP_RECORDS]
-            for record, found in zip(group, [parse(record) for record in group], strict=True):
+            for record, found in zip(group, [parse(record, whole=whole) for record in group], strict=True):
                 _fold_one(record, found, state, tail, policies)
             folded += len(group)
         if fetched.offset_next == position:

@@ -4,13 +4,17 @@ Only confirmed state is written, so that every snapshot is a fact, whoever write
 ``<part>@<F>``: the part as it is after all records below offset F. ``lane@<F>`` is written once every part that changed
 below F has an entry, and what it replaces is removed after that. The loader takes the greatest F and of each part the
 greatest entry up to it; whatever does not fit is a reason to fold from the beginning, never one to go on.
+
+Parts that hardly ever change again (``LaneSpec.settled``) stand many together in ``settled-<hash>@<F>``, so that a
+million of them are loaded in seconds. Such an entry stays for ever: a part of it that does change gets a later one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -26,6 +30,8 @@ from routing.decider import LaneState
 logger = logging.getLogger(__name__)
 
 LANE: Final = "lane"  #: no part has this key: theirs have a slash
+SETTLED: Final = "settled-"  #: nor begins one so without a slash
+SETTLED_BYTES_MAX: Final = 200_000  #: of the parts in one entry, but for the last of them
 CHUNK_RECORDS: Final = 500
 READ_RECORDS: Final = 2_000
 
@@ -59,6 +65,7 @@ class Snapshots:
         self._log = log
         self._place = TopicPartition(spec.snapshot_topic, partition)
         self._log_place = TopicPartition(spec.log_topic, partition)
+        self._settled = spec.settled
         self._changed: dict[str, msgspec.Struct | None] = {}
         self._written: dict[str, int] = {}  # per key the F of its newest entry
         self._writing: asyncio.Task[None] | None = None
@@ -101,8 +108,7 @@ class Snapshots:
     ) -> None:
         end = snapshot.end
         try:
-            present = [(key, part) for key, part in changed.items() if part is not None]
-            await self._publish((f"{key}@{end}", state.dump(part)) for key, part in present)
+            await self._publish(self._entries(state, changed, end))
             await self._publish([(f"{LANE}@{end}", msgspec.json.encode(snapshot))])
             replaced = [(f"{key}@{self._written[key]}", None) for key in (*changed, LANE) if key in self._written]
             await self._publish(replaced)
@@ -111,11 +117,34 @@ class Snapshots:
             self._changed = {**changed, **self._changed}
             return
         for key, part in changed.items():
-            if part is None:
+            if part is None or self._is_settled(part):
                 self._written.pop(key, None)
             else:
                 self._written[key] = end
         self._written[LANE] = end
+
+    def _is_settled(self, part: msgspec.Struct) -> bool:
+        return self._settled is not None and self._settled.holds(part)
+
+    def _entries(
+        self, state: LaneState, changed: Mapping[str, msgspec.Struct | None], end: int
+    ) -> Iterator[tuple[str, bytes]]:
+        """What is written of the parts that changed."""
+        settled: list[bytes] = []
+        size_bytes = 0
+        for key, part in changed.items():
+            if part is None:
+                continue
+            if not self._is_settled(part):
+                yield f"{key}@{end}", state.dump(part)
+                continue
+            settled.append(msgspec.json.encode(key) + b":" + state.dump(part))
+            size_bytes += len(settled[-1])
+            if size_bytes >= SETTLED_BYTES_MAX:
+                yield _together(settled, end)
+                settled, size_bytes = [], 0
+        if settled:
+            yield _together(settled, end)
 
     async def _publish(self, entries: Iterable[tuple[str, bytes | None]]) -> None:
         chunk: list[NewRecord] = []
@@ -135,17 +164,16 @@ class Snapshots:
         snapshot = _newest(entries.get(LANE, {}), tail.log_id)
         if snapshot is None or not await self._fits(snapshot):
             return False
-        chosen: dict[str, tuple[int, bytes]] = {}
-        for key, versions in entries.items():
-            fitting = [end for end in versions if end <= snapshot.end]
-            if key != LANE and fitting:
-                chosen[key] = (max(fitting), versions[max(fitting)])
-        if len(chosen) != snapshot.parts:
+        chosen = _chosen(entries, snapshot.end)
+        settled = self._read_settled(entries, chosen, snapshot.end)
+        if len(chosen) + len(settled) != snapshot.parts:
             logger.warning(
                 "%s/%d: snapshot at %d has %d of %d parts: folding the whole log",
-                *self._place, snapshot.end, len(chosen), snapshot.parts,
+                *self._place, snapshot.end, len(chosen) + len(settled), snapshot.parts,
             )  # fmt: skip
             return False
+        if self._settled is not None:
+            self._settled.load(state, settled)
         state.load((key, value) for key, (_, value) in chosen.items())
         self._written = {key: end for key, (end, _) in chosen.items()} | {LANE: snapshot.end}
         for kept in snapshot.policies:
@@ -153,6 +181,30 @@ class Snapshots:
         tail.end, tail.after, tail.at_ms = snapshot.end, snapshot.after, snapshot.at_ms
         tail.positions, tail.mark = dict(snapshot.positions), snapshot.mark
         return True
+
+    def _read_settled(
+        self, entries: Mapping[str, Mapping[int, bytes]], chosen: dict[str, tuple[int, bytes]], end: int
+    ) -> dict[str, msgspec.Struct]:
+        """The settled parts, by key; takes those out of ``chosen`` whose settled form is the later one."""
+        settled: dict[str, msgspec.Struct] = {}
+        if self._settled is None:
+            return settled
+        together = sorted(
+            (at, value)
+            for key, versions in entries.items()
+            if key.startswith(SETTLED) and "/" not in key
+            for at, value in versions.items()
+            if at <= end
+        )
+        found = [(at, self._settled.read(value)) for at, value in together]
+        for _, parts in found:
+            settled.update(parts)
+        for key in settled.keys() & chosen.keys():
+            if chosen[key][0] > max(at for at, parts in found if key in parts):
+                del settled[key]
+            else:
+                del chosen[key]
+        return settled
 
     async def _read(self) -> dict[str, dict[int, bytes]]:
         """Every entry that is there: per key and F."""
@@ -175,6 +227,29 @@ class Snapshots:
             return True
         logger.warning("%s/%d: snapshot at %d does not fit the log: folding it whole", *self._place, snapshot.end)
         return False
+
+
+def _together(settled: Sequence[bytes], end: int) -> tuple[str, bytes]:
+    """One entry of many parts; named by what it holds, so that two writers at the same F keep each other's."""
+    value = b"{" + b",".join(settled) + b"}"
+    return f"{SETTLED}{sha256(value).hexdigest()[:32]}@{end}", value
+
+
+def parts_of(key: str, value: bytes) -> Mapping[str, bytes]:
+    """What an entry holds, by key, as bytes: one part, many, or ``lane``."""
+    if not key.startswith(SETTLED) or "/" in key:
+        return {key: value}
+    return {part: bytes(raw) for part, raw in msgspec.json.decode(value, type=dict[str, msgspec.Raw]).items()}
+
+
+def _chosen(entries: Mapping[str, Mapping[int, bytes]], end: int) -> dict[str, tuple[int, bytes]]:
+    """Of each part that has an entry of its own the greatest up to ``end``."""
+    chosen: dict[str, tuple[int, bytes]] = {}
+    for key, versions in entries.items():
+        fitting = [at for at in versions if at <= end]
+        if fitting and "/" in key:
+            chosen[key] = (max(fitting), versions[max(fitting)])
+    return chosen
 
 
 def _take(record: StoredRecord, entries: dict[str, dict[int, bytes]]) -> None:

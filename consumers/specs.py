@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from consumers.lane_spec import LaneSpec
+from consumers.lane_spec import LaneSpec, SettledParts
 from events import topics
 from events.decode import decode_agent, decode_conversation, decode_crm_answer, decode_request
 from events.outputs import assignment_outputs, routing_outputs
@@ -12,6 +12,7 @@ from routing.contacts import Contacts
 from routing.inputs import AgentsConfigured, Cause, Event
 from routing.policy import Policy
 from routing.workspace_parts import RULES
+from routing.workspace_state import is_settled, read_settled
 from routing.workspaces import Workspaces
 
 ROUTER: Final = LaneSpec(
@@ -28,7 +29,7 @@ ROUTER: Final = LaneSpec(
 
 
 def _agents_of(workspace: str, policy: Policy) -> Event:
-    """What the policy says of agents, as an input of the assigner; repeated, it changes nothing."""
+    """What the policy says of agents and hours, as an input of the assigner; repeated, it changes nothing."""
     return Event(
         workspace=workspace,
         contact="",
@@ -43,6 +44,8 @@ def _agents_of(workspace: str, policy: Policy) -> Event:
             wrap_up_ms=policy.agents.wrap_up_ms,
             missed_offers_max=policy.agents.missed_offers_max,
             rules=RULES,
+            hours={name: hours.rules for name, hours in policy.hours.items()},
+            zones={hours.rules.zone: hours.offsets for hours in policy.hours.values()},
         ),
     )
 
@@ -58,4 +61,5 @@ ASSIGNER: Final = LaneSpec(
     home=lambda event: event.workspace,
     records_policies=False,
     configure=_agents_of,
+    settled=SettledParts(is_settled, read_settled, Workspaces.load_settled),
 )

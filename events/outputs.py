@@ -95,6 +95,10 @@ def routing_outputs(record: LogRecord, origin: Origin) -> list[NewRecord]:
         fields = {"kind": reply["kind"], "attempt": reply["attempt"], "text": personal["reply"]}
         expires_ms = reply.get("expires_ms")
         writer.add(topics.REPLIES, "reply.requested", fields, channel=channel, language=language, expires_ms=expires_ms)
+    closed = data.get("closed")
+    if closed is not None and "closed" in personal:
+        fields = {"kind": "closed", "attempt": closed["attempt"], "text": personal["closed"]}
+        writer.add(topics.REPLIES, "reply.requested", fields, channel=channel, language=language)
     if "captured" in data and "email" in personal:
         who = {"id": record.contact, "email": personal["email"]}
         writer.add(topics.REPLIES, "contact.email-captured", {}, contact=who, channel=channel, language=language)
@@ -128,6 +132,8 @@ def _queued(writer: _Writer, data: dict[str, Any]) -> None:
     fields = {"route": data["route"], "route_reason": data["route_reason"], "target": data["target"]}
     if data.get("overdue"):
         fields["overdue"] = True
+    if "opens_ms" in data:
+        fields["opens"] = format_time(data["opens_ms"])
     _tell(writer, data, "conversation.queued", fields)
 
 

@@ -45,7 +45,7 @@ MessageKind: TypeAlias = Annotated[
 ]  # fmt: skip
 Sender: TypeAlias = Annotated[str, _open("contact", "agent", "bot", "system", "other")]
 PresenceStatus: TypeAlias = Annotated[str, _open("online", "away", "offline")]
-ReplyKind: TypeAlias = Annotated[str, _open("ask", "retry", "success", "escalated")]
+ReplyKind: TypeAlias = Annotated[str, _open("ask", "retry", "success", "escalated", "closed")]
 Route: TypeAlias = Annotated[str, _open("vip", "regular", "escalated")]
 RouteReason: TypeAlias = Annotated[
     str,
@@ -277,6 +277,7 @@ class ConversationQueued(Output, frozen=True, kw_only=True):
     route_reason: RouteReason
     target: PoolTarget
     overdue: bool = False
+    opens: Time | None = None  #: set if all who could have it are out of hours: when the first of them are back
 
 
 class ConversationOffered(Output, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from routing.choosing import armed, choose, new_routing
 from routing.decider import Decision
+from routing.desk_hours import turn_next
 from routing.inputs import (
     AssignmentAccepted,
     AssignmentDeclined,
@@ -55,6 +56,11 @@ class _Case(NamedTuple):
 
 def decide(desk: Desk, event: Event, now_ms: int) -> Decision | None:
     """What an input leads to; None: nothing (taken before, a deadline that is not current, a heartbeat)."""
+    decision = _decide(desk, event, now_ms)
+    return decision if desk.hours is None else desk.hours.explained(decision)
+
+
+def _decide(desk: Desk, event: Event, now_ms: int) -> Decision | None:
     if event.origin is not None and not desk.is_new(event.origin):
         return None
     if isinstance(event.body, DeadlinePassed):
@@ -72,11 +78,14 @@ def decide(desk: Desk, event: Event, now_ms: int) -> Decision | None:
 
 def follow_up(desk: Desk, follow_ups: int, now_ms: int) -> Decision | None:
     """The next thing to do that waits for no input, after ``follow_ups`` others of the same input."""
-    return next_step(desk, now_ms) if follow_ups < FOLLOW_UPS_MAX else None
+    decision = next_step(desk, now_ms) if follow_ups < FOLLOW_UPS_MAX else None
+    return decision if desk.hours is None else desk.hours.explained(decision)
 
 
 def next_step(desk: Desk, now_ms: int) -> Decision | None:
-    """What is left to do: release what removed agents had, take the policy's agents, let rest who is missing, serve."""
+    """What is left to do: open and close teams, then whatever is to be done for agents, then serve who waits."""
+    if desk.hours is not None and desk.hours.due_ms <= now_ms:
+        return turn_next(desk, desk.hours, now_ms)
     if desk.releasing:
         return _release_next(desk, min(desk.releasing), now_ms)
     if desk.unconfigured:
@@ -158,7 +167,8 @@ def _route(case: _Case, body: AssignmentRequested) -> Decision:
         old = part.routing
         routing = replace(routing, since_ms=old.since_ms, order=old.order, queued_ms=old.queued_ms)
     routing = _joined(desk, case.id, routing)
-    chosen = None if desk.busy else choose(desk, case.id, routing, case.now_ms)
+    comes_first = desk.busy or (desk.hours is not None and desk.hours.due_ms <= case.now_ms)
+    chosen = None if comes_first else choose(desk, case.id, routing, case.now_ms)
     if chosen is not None:
         return given(case.id, part, routing, chosen, case.now_ms)
     return record("assignment.queued", case.id, part, queued(part, routing), routing=routing)
@@ -228,11 +238,21 @@ def _refused(case: _Case) -> Decision:
     return record("assignment.not-routed", case.id, part, data, more=False)
 
 
+def _hours_due(desk: Desk, body: DeadlinePassed, now_ms: int) -> Decision | None:
+    """Teams open or close; None: they have done so meanwhile."""
+    hours = desk.hours
+    if hours is None or body.seq != desk.config().hours_seq or hours.due_ms > now_ms:
+        return None
+    return turn_next(desk, hours, now_ms)
+
+
 def _deadline(desk: Desk, event: Event, body: DeadlinePassed, now_ms: int) -> Decision | None:
     if body.kind == "drain":
         step = next_step(desk, now_ms)
         due_to = None if step is None else (step.contact, step.subject, step.seq - 1)
         return step if due_to == (event.contact, event.conversation, body.seq) else None
+    if body.kind == "hours":
+        return _hours_due(desk, body, now_ms)
     if not event.contact:
         return decide_agents_time(desk, str(event.conversation), body, now_ms)
     conversation = ConversationId(event.contact, str(event.conversation))

@@ -8,6 +8,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from routing.desk_agents import Line
+from routing.hours import StandIn
 from routing.inputs import AssignmentRequested, PoolTarget, RouteTarget
 from routing.strategies import CANDIDATES_MAX, CROWD, CROWD_NAMED_MAX, Chosen, Pool
 from routing.workspace_index import Desk
@@ -93,7 +94,7 @@ def _had_last(desk: Desk, conversation: ConversationId, routing: Routing, now_ms
     had = None if sticky_ms is None else desk.had_last(conversation.contact)
     if sticky_ms is None or had is None or now_ms - had.at_ms > sticky_ms or had.agent in routing.passed:
         return None
-    for target in routing.targets:
+    for target in routing.targets if desk.hours is None else desk.hours.open_of(routing):
         if target.agent is None and desk.pool(target, routing).has_free(had.agent):
             candidates = [desk.agents[had.agent].as_candidate(None)]
             return Chosen(
@@ -109,11 +110,15 @@ def _had_last(desk: Desk, conversation: ConversationId, routing: Routing, now_ms
 
 def _of_targets(desk: Desk, routing: Routing, passed: Collection[str]) -> Chosen | None:
     passed_over: list[Line] = []
-    for index, target in enumerate(routing.targets):
+    targets = routing.targets
+    first = targets[0]
+    for target in targets if desk.hours is None else desk.hours.open_of(routing):
         of_target = _dedicated if target.agent is not None else _of_pool
         chosen = of_target(desk, target, routing, passed, passed_over)
         if chosen is not None:
-            return chosen if index == 0 else replace(chosen, reason="fallback")
+            if target is first or target == first:
+                return chosen
+            return replace(chosen, reason="outside-hours" if isinstance(target, StandIn) else "fallback")
     return None
 
 

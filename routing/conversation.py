@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from routing.closed import tell_if_closed
 from routing.conditions import matches
 from routing.contact import Contact, Conversation, event_key
 from routing.decider import Decision, Policies
@@ -139,7 +140,9 @@ def _reply_failed(contact: Contact, event: Event, policies: Policies, now_ms: in
     if body.reply.split("/")[-2:-1] != [str(conversation.deadline.seq)]:
         return ignored(contact, conversation, event, "reply-not-current")
     policy = policies.pinned(str(conversation.policy))
-    return escalated(contact, conversation, policy, "email.unreachable", "unreachable", Facts(), "unreachable")
+    return escalated(
+        contact, conversation, policy, "email.unreachable", "unreachable", Facts(), "unreachable", now_ms=now_ms
+    )
 
 
 def _crm_answered(contact: Contact, event: Event, policies: Policies, now_ms: int) -> Decision | None:
@@ -174,7 +177,12 @@ def _crm_answered(contact: Contact, event: Event, policies: Policies, now_ms: in
             variables=variables,
             personal=body.personal_variables,
         )
-    return transition("crm.resolved", contact, conversation, policy, adds)
+    pii: dict[str, Any] = {}
+    if not is_late:
+        tell_if_closed(
+            policy, adds, pii, attempt=conversation.attempt, language=language, name=contact.name, now_ms=now_ms
+        )
+    return transition("crm.resolved", contact, conversation, policy, adds, pii)
 
 
 def _crm_failed(contact: Contact, event: Event, policies: Policies, now_ms: int) -> Decision | None:
@@ -189,7 +197,9 @@ def _crm_failed(contact: Contact, event: Event, policies: Policies, now_ms: int)
 def _unresolved(contact: Contact, conversation: Conversation, policies: Policies, reason: str, now_ms: int) -> Decision:
     policy = policies.pinned(str(conversation.policy))
     facts = Facts(failure_escalates=policy.crm.on_failure == "escalated")
-    decision = escalated(contact, conversation, policy, "crm.unresolved", "crm_failed", facts, "crm-failed", why=reason)
+    decision = escalated(
+        contact, conversation, policy, "crm.unresolved", "crm_failed", facts, "crm-failed", now_ms=now_ms, why=reason
+    )
     if policy.crm.late_ms is None or contact.email is None:
         return decision
     asked = ask_crm_late(conversation.id, conversation.seq, policy.crm.late_ms, now_ms)
@@ -214,7 +224,7 @@ def _deadline(contact: Contact, event: Event, policies: Policies, now_ms: int) -
         return _unresolved(contact, conversation, policies, "deadline", now_ms)
     policy = policies.pinned(str(conversation.policy))
     return escalated(
-        contact, conversation, policy, "email.timed-out", "time_out", Facts(), "no-answer", tell_at_ms=now_ms
+        contact, conversation, policy, "email.timed-out", "time_out", Facts(), "no-answer", now_ms=now_ms, tell=True
     )
 
 

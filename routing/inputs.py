@@ -18,8 +18,8 @@ MessageKind: TypeAlias = Literal["text", "image", "audio", "video", "file", "sti
 Sender: TypeAlias = Literal["contact", "agent", "bot", "system", "other"]
 PresenceStatus: TypeAlias = Literal["online", "away", "offline", "other"]
 DeadlineKind: TypeAlias = Literal[
-    "answer", "crm", "forget", "fallback", "wait", "promote", "relax", "offer", "lease", "wrap-up", "drain"
-]
+    "answer", "crm", "forget", "fallback", "wait", "promote", "relax", "offer", "lease", "wrap-up", "hours", "drain"
+]  # fmt: skip
 Found: TypeAlias = Literal["address", "none", "two", "no-text", "stop"]
 
 
@@ -272,8 +272,23 @@ class ConfiguredAgent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     wrap_up_ms: int | None = None
 
 
+Span: TypeAlias = tuple[int, int]  #: from and until, in milliseconds of the day; beyond 24:00 it is the next day
+Offsets: TypeAlias = tuple[tuple[int, int], ...]  #: a zone: from which instant its clocks are how far from UTC, in ms
+
+
+class TeamHours(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When teams can be given conversations, as the clocks of their zone show it."""
+
+    zone: str
+    week: tuple[tuple[Span, ...], ...]  #: of the seven days, Monday first
+    dates: tuple[tuple[str, tuple[Span, ...]], ...] = ()  #: days such as ``2026-12-24`` that differ from the week
+    teams: tuple[str, ...] = ()
+    workspace: bool = False  #: they hold for the workspace's pool, too
+    outside: PoolTarget | None = None  #: who stands in while they are closed; None: nobody
+
+
 class AgentsConfigured(Body, frozen=True, kw_only=True, tag="agents.configured"):
-    """The policy's ``[agents]``, given to the workspace when it differs from what the log has.
+    """The policy's ``[agents]`` and ``[hours]``, given to the workspace when they differ from what the log has.
 
     ``rules`` says by which rules the program chooses that gives it: what an older one has recorded replays by its own.
     """
@@ -284,6 +299,8 @@ class AgentsConfigured(Body, frozen=True, kw_only=True, tag="agents.configured")
     wrap_up_ms: int | None = None
     missed_offers_max: int | None = None  #: None: as many as the decider thinks right
     rules: int = 1
+    hours: dict[str, TeamHours] = {}  #: by name
+    zones: dict[str, Offsets] = {}  #: those that ``hours`` name, so that the record holds all that is decided from
 
 
 ConversationBody: TypeAlias = (

@@ -79,7 +79,10 @@ def _message_while_asking(
     if has_message(conversation, body):
         return ignored(contact, conversation, event, "edited")
     if found == "stop":
-        return escalated(contact, conversation, policy, "email.rejected", "answer", Facts(stop_word=True), "asked")
+        return escalated(
+            contact, conversation, policy, "email.rejected", "answer", Facts(stop_word=True), "asked",
+            now_ms=now_ms,
+        )  # fmt: skip
     if policy.email.grace_ms > 0 and body.sent_at_ms <= conversation.asked_at_ms + policy.email.grace_ms:
         return ignored(contact, conversation, event, "grace")
     return _rejected(contact, conversation, policy, INVALID_REASONS[found], now_ms)
@@ -108,7 +111,7 @@ def _rejected(contact: Contact, conversation: Conversation, policy: Policy, reas
     if to == "escalated":
         return escalated(
             contact, conversation, policy, "email.rejected", "answer", Facts(), "invalid-answers",
-            why=reason, tell_at_ms=now_ms,
+            now_ms=now_ms, why=reason, tell=True,
         )  # fmt: skip
     language = policy.language(contact.language)
     reply, pii = compose(policy, "retry", conversation.attempt + 1, language, contact.name, now_ms)

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
+from routing.closed import tell_if_closed
 from routing.contact import Contact, Conversation, event_key
 from routing.decider import Decision, Policies
 from routing.facts import Facts
@@ -167,6 +168,9 @@ class _Start(Struct, frozen=True, kw_only=True):
         if self.channel is not None:
             data["channel"] = to_builtins(self.channel)
         pii: dict[str, Any] = {}
+        tell_if_closed(
+            self.policy, data, pii, attempt=attempt, language=self.language, name=self.name, now_ms=self.now_ms
+        )
         if kind is not None:
             data["reply"], pii = compose(self.policy, kind, attempt, self.language, self.name, self.now_ms)
         if email is not None:

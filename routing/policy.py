@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from msgspec import Struct
 
 from routing import texts
-from routing.inputs import ConfiguredAgent, OpenedBy, PoolTarget, RouteName
+from routing.inputs import ConfiguredAgent, Offsets, OpenedBy, PoolTarget, RouteName, TeamHours
 
 MessageName: TypeAlias = Literal["ask", "retry", "success", "escalated"]
 Operator: TypeAlias = Literal[
@@ -155,6 +155,14 @@ class AgentsRules(Struct, frozen=True, kw_only=True):
     missed_offers_max: int | None = None  #: None: as many as the decider thinks right
 
 
+class Hours(Struct, frozen=True, kw_only=True):
+    """One of ``[hours.*]``."""
+
+    rules: TeamHours
+    offsets: Offsets  #: of their zone
+    messages: dict[str, str]  #: what a contact is told when nobody is there, by language; empty: nothing
+
+
 class Policy(Struct, frozen=True, kw_only=True):
     """A whole policy. ``version`` names its text for ever: ``sha256:`` and 16 hexadecimal digits."""
 
@@ -167,6 +175,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     branch_vip: Branch
     routes: Routes
     agents: AgentsRules
+    hours: dict[str, Hours] = {}  #: by name
 
     def language(self, tag: str | None) -> str:
         """The language to write in to somebody who asks for ``tag`` (BCP 47, any case, ``_`` for ``-`` too).

@@ -1,8 +1,8 @@
 """Whether a policy's values work together: a set-up that cannot do what it says is refused.
 
 ``check`` raises for what is certainly a mistake; ``warnings`` lists what probably is one. Keys, types and ranges were
-seen to before (``routing/policy_file.py``); the CRM's part stands in ``routing/crm_checks.py``, the question whether
-conditions can hold together in ``routing/branch_checks.py``.
+seen to before (``routing/policy_file.py``); the CRM's part stands in ``routing/crm_checks.py``, that of hours in
+``routing/hours_checks.py``, the question whether conditions can hold together in ``routing/branch_checks.py``.
 """
 
 from __future__ import annotations
@@ -11,18 +11,13 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Final, get_args
 
-from routing import branch_checks, crm_checks, texts
+from routing import branch_checks, crm_checks, hours_checks, texts
 from routing.inputs import PoolTarget, RouteName
 from routing.policy import EmailRules, Messages, Policy, Route
 from routing.policy_lines import Path, dotted
 from routing.policy_reader import Document, suggestion
+from routing.policy_targets import Target, check_target
 
-_CHOOSES: Final = {
-    "strategy": "a strategy chooses",
-    "skills": "skills choose",
-    "match_language": "a language chooses",
-    "sticky": "it chooses",
-}
 ROUTE_NAMES: Final[tuple[RouteName, ...]] = get_args(RouteName)
 
 
@@ -34,12 +29,14 @@ def check(policy: Policy, document: Document) -> None:
     branch_checks.check(policy, document)
     for name in ROUTE_NAMES:
         _check_route(policy, name, document)
+    hours_checks.check(policy, document)
     _check_agents(policy, document)
 
 
 def warnings(policy: Policy) -> list[str]:
     """What may be meant as it is but probably is not, one sentence each, beginning with the key."""
     found = [*crm_checks.warnings(policy.crm), *_surplus_texts(policy.email), *_idle_agents(policy)]
+    found += hours_checks.warnings(policy)
     for name in ROUTE_NAMES:
         found += _route_warnings(policy, name)
     return found
@@ -78,7 +75,7 @@ def _templates(messages: Messages) -> Iterator[tuple[Path, str]]:
 
 def _check_route(policy: Policy, name: RouteName, document: Document) -> None:
     route, path = policy.routes.named(name), ("route", name)
-    _check_target(route, path, document, agent_from=route.agent_from)
+    check_target(route, path, document, agent_from=route.agent_from)
     _check_wait(name, route, document)
     if route.agent_from is not None:
         _check_agent_from(policy, name, document)
@@ -88,7 +85,7 @@ def _check_route(policy: Policy, name: RouteName, document: Document) -> None:
                 (*path, "fallback_after"), "there is no fallback: add one, or leave fallback_after out"
             )
         return
-    _check_target(route.fallback, (*path, "fallback"), document, agent_from=None)
+    check_target(route.fallback, (*path, "fallback"), document, agent_from=None)
     if _adds_nobody(route, route.fallback):
         raise document.error((*path, "fallback"), "it names the same as the route itself, so it would add nobody")
     if route.fallback_after_ms is not None and route.wait_max_ms is not None:
@@ -98,28 +95,6 @@ def _check_route(policy: Policy, name: RouteName, document: Document) -> None:
         raise document.error(
             (*path, key), "fallback_after has to be shorter than wait_max, or the fallback never opens"
         )
-
-
-def _check_target(target: Route | PoolTarget, path: Path, document: Document, *, agent_from: str | None) -> None:
-    """Exactly one target, and nothing said that has no effect on it."""
-    named = [
-        key
-        for key, value in (("agent", target.agent), ("agent_from", agent_from), ("team", target.team))
-        if value is not None
-    ]
-    if target.workspace:
-        named.append("workspace")
-    choices = (
-        "agent, team or workspace = true" if path[-1] == "fallback" else "agent, agent_from, team or workspace = true"
-    )
-    if not named:
-        raise document.error(path, f"it names nobody: give one of {choices}")
-    if len(named) > 1:
-        raise document.error((*path, named[-1]), f"it names {' and '.join(named)}: give only one of {choices}")
-    if named[0] in ("agent", "agent_from"):
-        for key in ("strategy", "skills", "match_language", "sticky"):
-            if document.has((*path, key)):
-                raise document.error((*path, key), f"{_CHOOSES[key]} among a team or the workspace: leave it out here")
 
 
 def _check_wait(name: RouteName, route: Route, document: Document) -> None:
@@ -185,7 +160,7 @@ def _targets(policy: Policy) -> Iterator[tuple[Path, Route | PoolTarget]]:
 
 def _idle_agents(policy: Policy) -> Iterator[str]:
     """Agents of the file that no route reaches. Agents may come by ``agents.events``, so nobody can be missing."""
-    targets = [target for _, target in _targets(policy)]
+    targets: list[Target] = [*(target for _, target in _targets(policy)), *hours_checks.outsides(policy)]
     if any(target.workspace for target in targets) or any(policy.routes.named(n).agent_from for n in ROUTE_NAMES):
         return
     named = {target.agent for target in targets} | {target.team for target in targets}

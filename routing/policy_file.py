@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Any, Final, get_args
 
 from routing import policy_checks, texts
+from routing.hours_file import read_hours
 from routing.inputs import ConfiguredAgent, OpenedBy, PoolTarget
 from routing.policy import (
     AgentsRules,
@@ -29,12 +30,11 @@ from routing.policy import (
     Workflow,
 )
 from routing.policy_lines import dotted
-from routing.policy_reader import REQUIRED, Document, Table, kind_of, suggestion
+from routing.policy_reader import MESSAGE_CHARS_MAX, REQUIRED, Document, Table, kind_of, suggestion
+from routing.policy_targets import ID_CHARS_MAX, TARGET_KEYS, read_target
 
-MESSAGE_CHARS_MAX: Final = 4096
 URL_CHARS_MAX: Final = 2048
 BODY_CHARS_MAX: Final = 16 * 1024
-ID_CHARS_MAX: Final = 200  #: of an agent's or a team's id
 AGENTS_MAX: Final = 10_000
 VARIABLES_MAX: Final = 10
 CONDITIONS_MAX: Final = 10
@@ -46,16 +46,14 @@ NUMBER_MAX: Final = 2**53  #: beyond, JSON readers disagree on whole numbers
 
 _OPENED_BY: Final = get_args(OpenedBy)
 _OPERATORS: Final = get_args(Operator)
-_STRATEGIES: Final = ("round-robin", "least-open", "longest-idle")
-_TARGET: Final = ("agent", "team", "workspace", "strategy", "only_online", "skills", "match_language")
 _ROUTE: Final = (
-    *_TARGET, "agent_from", "fallback", "fallback_after", "wait_max", "sticky", "accept", "promote_after",
+    *TARGET_KEYS, "agent_from", "fallback", "fallback_after", "wait_max", "sticky", "accept", "promote_after",
     "relax_after",
 )  # fmt: skip
 _AGENTS: Final = ("max_open", "presence_ttl", "wrap_up", "missed_offers_max")
 _AGENT: Final = ("name", "email", "teams", "max_open", "weight", "languages", "skills", "wrap_up")
 _WAIT_MAX: Final = {"vip": "15m", "regular": "7d", "escalated": "1h"}
-_SECTIONS: Final = ("workflow", "trigger", "email", "crm", "branch", "route", "agents")
+_SECTIONS: Final = ("workflow", "trigger", "email", "crm", "branch", "route", "agents", "hours")
 _YEAR: Final = "365d"
 
 
@@ -78,6 +76,7 @@ def parse_policy(text: str, *, source: str) -> Policy:
         branch_vip=_branch(top),
         routes=_routes(top),
         agents=_agents(top),
+        hours=read_hours(top, workflow.languages),
     )
     policy_checks.check(policy, document)
     return policy
@@ -307,31 +306,19 @@ def _routes(top: Table) -> Routes:
 
 def _route(routes: Table, name: str) -> Route:
     table = routes.table(name, known=_ROUTE)
-    fallback = table.table("fallback", known=_TARGET) if "fallback" in table.values else None
+    fallback = table.table("fallback", known=TARGET_KEYS) if "fallback" in table.values else None
     fallback_after = "0s" if fallback else None  # at once when the primary cannot take it
     return Route(
         agent_from=table.text("agent_from", None, chars_max=ID_CHARS_MAX),
-        fallback=None if fallback is None else PoolTarget(**_target(fallback)),
+        fallback=None if fallback is None else PoolTarget(**read_target(fallback)),
         fallback_after_ms=table.duration_ms("fallback_after", fallback_after, low="0s", high=_YEAR),
         wait_max_ms=table.duration_ms("wait_max", _WAIT_MAX[name], low="1s", high=_YEAR),
         sticky_ms=table.duration_ms("sticky", None, low="1s", high=_YEAR),
         accept_ms=table.duration_ms("accept", None, low="1s", high="1d"),
         promote_after_ms=table.duration_ms("promote_after", None, low="1s", high=_YEAR),
         relax_after_ms=table.duration_ms("relax_after", None, low="1s", high=_YEAR),
-        **_target(table),
+        **read_target(table),
     )
-
-
-def _target(table: Table) -> dict[str, Any]:
-    return {
-        "agent": table.text("agent", None, chars_max=ID_CHARS_MAX),
-        "team": table.text("team", None, chars_max=ID_CHARS_MAX),
-        "workspace": table.flag("workspace", False),
-        "strategy": table.choice("strategy", "round-robin", _STRATEGIES),
-        "only_online": table.flag("only_online", True),
-        "skills": table.texts("skills", (), chars_max=ID_CHARS_MAX),
-        "match_language": table.flag("match_language", False),
-    }
 
 
 def _agents(top: Table) -> AgentsRules:

@@ -16,12 +16,12 @@ from routing.policy_lines import Lines, Path, TooDeepError, dotted
 
 TEXT_BYTES_MAX: Final = 256 * 1024
 VALUE_CHARS_MAX: Final = 1000  #: of a text that nothing else limits
+MESSAGE_CHARS_MAX: Final = 4096  #: of a text to the contact
 TEXTS_MAX: Final = 100  #: in one list of texts
 
 _UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
 _TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_LATER: Final = "arrives in a later version; leave it out"
 
 
 class Required:
@@ -95,19 +95,15 @@ class Document:
 
 
 class Table:
-    """One table, whose keys must be among ``known``; ``reserved`` ones are refused as not there yet."""
+    """One table, whose keys must be among ``known``."""
 
-    def __init__(
-        self, document: Document, path: Path, values: Any, *, known: Collection[str], reserved: Collection[str] = ()
-    ) -> None:
+    def __init__(self, document: Document, path: Path, values: Any, *, known: Collection[str]) -> None:
         self.document = document
         self.path = path
         if not isinstance(values, dict):
             raise document.error(path, f"it has to be a table, not {kind_of(values)}")
         self.values: dict[str, Any] = values
         for key in values:
-            if key in reserved or (key == "hours" and key not in known):
-                raise self.error(key, _LATER)
             if key not in known:
                 raise self.error(key, f"there is no such key{suggestion(key, known)}")
 
@@ -115,9 +111,9 @@ class Table:
         """The error that says ``problem`` of one of the table's keys."""
         return self.document.error((*self.path, key), problem)
 
-    def table(self, key: str, *, known: Collection[str], reserved: Collection[str] = ()) -> Table:
+    def table(self, key: str, *, known: Collection[str]) -> Table:
         """The table at ``key``; an empty one if there is none."""
-        return Table(self.document, (*self.path, key), self.values.get(key, {}), known=known, reserved=reserved)
+        return Table(self.document, (*self.path, key), self.values.get(key, {}), known=known)
 
     def value(self, key: str, default: Any) -> Any:
         """What stands at ``key``, unchecked; the default if nothing does."""

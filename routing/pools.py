@@ -7,11 +7,15 @@ workspace stay once they were asked for, those of one agent only while somebody 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from routing.desk_agents import Agent
 from routing.inputs import ConfiguredAgent
 from routing.strategies import Pool, PoolKey
 from routing.workspace_parts import ConversationId
+
+if TYPE_CHECKING:
+    from routing.desk_hours import DeskHours
 
 
 class Pools:
@@ -23,6 +27,7 @@ class Pools:
         self._agents = agents
         self._meet = meet
         self._by_email: dict[str, set[str]] = {}
+        self._hours: DeskHours | None = None
 
     def resolve(self, text: str) -> Agent | None:
         """The agent of this id, or else of this e-mail address (the first id, if two have it); None: nobody."""
@@ -39,6 +44,13 @@ class Pools:
     def ready_pools(self) -> list[Pool]:
         """The pools of ``ready``, in no order."""
         return [self.by_key[key] for key in self.ready]
+
+    def keep_hours(self, hours: DeskHours | None) -> None:
+        """Shut the pools that these hours shut, and no others."""
+        self._hours = hours
+        for pool in self.by_key.values():
+            pool.is_shut = hours is not None and hours.is_shut(pool.key)
+            self._note(pool)
 
     def update(self, agent: Agent) -> None:
         """Tell an agent's pools of his presence, room and load."""
@@ -78,6 +90,7 @@ class Pools:
 
     def _new(self, key: PoolKey) -> Pool:
         pool = self.by_key[key] = Pool(key, self._agents)
+        pool.is_shut = self._hours is not None and self._hours.is_shut(key)
         if key.kind == "agent":
             self._man(pool)
         elif key.kind == "owner":

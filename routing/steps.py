@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from msgspec import to_builtins
 
+from routing.closed import tell_if_closed
 from routing.contact import Contact, Conversation, event_key
 from routing.decider import Decision, Policies
 from routing.errors import InputRefusedError
@@ -122,20 +123,20 @@ def escalated(
     facts: Facts,
     reason: str,
     *,
+    now_ms: int,
     why: str | None = None,
-    tell_at_ms: int | None = None,
+    tell: bool = False,
 ) -> Decision:
-    """A transition that ends the asking or the look-up and asks for an owner.
-
-    The contact is told only where ``tell_at_ms`` says when.
-    """
+    """A transition that ends the asking or the look-up and asks for an owner. ``tell``: the contact is told so."""
     to = next_state(policy, conversation, event, facts)
     adds: dict[str, Any] = {"from": conversation.state, "to": to, "reason": why or reason}
     pii: dict[str, Any] = {}
-    if tell_at_ms is not None:
-        adds["language"] = language = policy.language(contact.language)
-        adds["reply"], pii = compose(policy, "escalated", conversation.attempt, language, contact.name, tell_at_ms)
+    language = policy.language(contact.language)
+    if tell:
+        adds["language"] = language
+        adds["reply"], pii = compose(policy, "escalated", conversation.attempt, language, contact.name, now_ms)
     adds["request"] = request_owner(contact, conversation, policy, ROUTES[to], reason)
+    tell_if_closed(policy, adds, pii, attempt=conversation.attempt, language=language, name=contact.name, now_ms=now_ms)
     return transition(type, contact, conversation, policy, adds, pii)
 
 
@@ -148,7 +149,7 @@ def transition(
     pii: dict[str, Any] | None = None,
 ) -> Decision:
     """A record that moves an open conversation. One that is to be told to the contact says over which channel."""
-    if "reply" in adds and conversation.channel is not None:
+    if ("reply" in adds or "closed" in adds) and conversation.channel is not None:
         adds["channel"] = to_builtins(conversation.channel)
     more = len(contact.open) > 1
     return make_record(type, contact, conversation.id, conversation, adds, pii, policy=policy.version, more=more)

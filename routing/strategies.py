@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from msgspec import Struct
 
 from routing.desk_agents import Agent, Line
+from routing.hours import StandIn
 from routing.inputs import PoolTarget
 from routing.queues import WaitingQueue
 from routing.workspace_parts import TurnPart
@@ -41,6 +42,7 @@ class PoolKey(NamedTuple):
     only_online: bool
     language: str | None = None  #: what its agents must speak
     skills: tuple[str, ...] = ()  #: what they must know
+    while_closed: tuple[str, ...] = ()  #: the hours that have to be closed for it to serve
 
     @property
     def turn_name(self) -> str:
@@ -53,11 +55,12 @@ class PoolKey(NamedTuple):
 @lru_cache(maxsize=4_096)  # targets are those of the policies' routes
 def pool_key(target: PoolTarget, language: str | None) -> PoolKey:
     """The pool that a target means for a conversation in ``language`` (None: that does not matter)."""
+    while_closed = target.while_closed if isinstance(target, StandIn) else ()
     if target.agent is not None:
-        return PoolKey("agent", target.agent, "dedicated", target.only_online)
+        return PoolKey("agent", target.agent, "dedicated", target.only_online, while_closed=while_closed)
     kind, id_ = ("workspace", "") if target.team is None else ("team", target.team)
     skills = tuple(sorted(set(target.skills)))
-    return PoolKey(kind, id_, target.strategy, target.only_online, language, skills)  # type: ignore[arg-type]
+    return PoolKey(kind, id_, target.strategy, target.only_online, language, skills, while_closed)  # type: ignore[arg-type]
 
 
 def owner_key(agent: str) -> PoolKey:
@@ -78,17 +81,11 @@ class Chosen(Struct, frozen=True, kw_only=True):
     turn: dict[str, Any] | None = None
 
 
-class _Free(NamedTuple):
-    """Somebody free in a ranked pool. The first three order them: whom the strategy serves first."""
-
-    load: float
-    since: int
-    agent: str
-    as_few: Line  #: what a record says of him if who gets it has as many
-    more: Line  #: ... and if who gets it has fewer
-
-
-_LOAD: Final = itemgetter(0)  # of _Free; the quickest way to one field of many
+#: Somebody free in a ranked pool: his load, since when, and his id, which order them as the strategy serves them; then
+#: what a record says of him if who gets it has as many, and if who gets it has fewer. A plain tuple: one is made of
+#: every change of every agent.
+_Free: TypeAlias = tuple[float, int, str, Line, Line]
+_LOAD: Final = itemgetter(0)  # of _Free
 _AGENT: Final = itemgetter(2)
 _AS_FEW: Final = itemgetter(3)
 _MORE: Final = itemgetter(4)
@@ -101,15 +98,19 @@ class Pool:
     """
 
     __slots__ = (
-        "_agents", "_by_load", "_hindered", "_is_ranked", "_lines", "_load_of", "counts", "free", "key", "members",
-        "turn_name", "waiting",
+        "_agents", "_by_load", "_counts_open", "_hindered", "_is_ranked", "_lines", "_load_of", "_only_online", "_tied",
+        "counts", "free", "is_shut", "key", "members", "turn_name", "waiting",
     )  # fmt: skip
 
     def __init__(self, key: PoolKey, agents: Mapping[str, Agent]) -> None:
         self.key = key
         self.turn_name = key.turn_name
+        self.is_shut = False  #: out of hours: nobody gets anything out of it
         self._agents = agents
+        self._only_online = key.only_online
         self._is_ranked = key.strategy in _RANKED
+        self._counts_open = key.strategy == "least-open"
+        self._tied = _TIED.get(key.strategy, "")
         self.members: list[str] = []  #: ids in order
         self._lines: list[Line] = []  #: of each member, if he does not get it; of free ones in round robin only
         self.free: list[str] = []  #: those members who can have one more
@@ -122,7 +123,7 @@ class Pool:
     @property
     def ready(self) -> bool:
         """Somebody waits, and somebody could have him."""
-        return bool(self.free) and len(self.waiting) > 0
+        return bool(self.free) and not self.is_shut and len(self.waiting) > 0
 
     def has_free(self, agent: str) -> bool:
         """Whether the agent is a member and can have one more."""
@@ -144,8 +145,9 @@ class Pool:
 
     def update(self, agent: Agent) -> None:
         """Take note of the agent's presence, room and load."""
-        hindrance = agent.hindrance(only_online=self.key.only_online)
-        self._lines[bisect_left(self.members, agent.id)] = agent.as_candidate(hindrance or "later-turn")
+        hindrance = agent.hindrance(only_online=self._only_online)
+        if hindrance is not None or not self._is_ranked:
+            self._lines[bisect_left(self.members, agent.id)] = agent.as_candidate(hindrance or "later-turn")
         if self._hindered.get(agent.id) != hindrance:
             self._hinder(agent.id, hindrance)
         if hindrance is not None:
@@ -169,10 +171,9 @@ class Pool:
         before = self._load_of[agent.id]
         if before is not None:
             del self._by_load[bisect_left(self._by_load, before)]
-        lines = (agent.as_candidate(_TIED[self.key.strategy]), agent.as_candidate("more-open"))
-        by_load = self.key.strategy == "least-open"
-        load, since = (agent.load, agent.since) if by_load else (0, agent.idle_since)
-        now = self._load_of[agent.id] = _Free(load, since, agent.id, *lines)
+        as_few, more = agent.as_candidate(self._tied), agent.as_candidate("more-open")
+        load, since = (agent.load, agent.since) if self._counts_open else (0, agent.idle_since)
+        now = self._load_of[agent.id] = (load, since, agent.id, as_few, more)
         insort(self._by_load, now)
 
     def _drop(self, agent: str) -> None:
@@ -193,7 +194,7 @@ class Pool:
         if not self.free:
             return None
         if self._is_ranked:
-            return self._by_load[0].agent
+            return self._by_load[0][2]
         if turn is None:
             return self.free[0]
         return turn.agent if self._again(turn) else self.free[bisect_right(self.free, turn.agent) % len(self.free)]
@@ -236,7 +237,7 @@ class Pool:
     def _ranked_lines(self, limit: int, chosen: Agent) -> list[Line]:
         """The free ones in order, then the others."""
         free = self._by_load[:limit]
-        load = chosen.load if self.key.strategy == "least-open" else 0
+        load = chosen.load if self._counts_open else 0
         as_few = bisect_right(free, load, key=_LOAD)
         lines: list[Line] = [*map(_AS_FEW, free[:as_few]), *map(_MORE, free[as_few:])]
         if len(lines) < limit:

@@ -32,6 +32,7 @@ class DefaultTexts(NamedTuple):
     retry: tuple[str, str, str]
     success: str
     escalated: str
+    closed: str
 
 
 DEFAULTS: Final[dict[str, DefaultTexts]] = {
@@ -56,6 +57,8 @@ DEFAULTS: Final[dict[str, DefaultTexts]] = {
         success="Thank you, {name}! We have your e-mail address and are connecting you with the right person.",
         escalated="Thank you for your patience, {name}. One of our colleagues will take over here and help you "
         "personally.",
+        closed="Thank you for your message, {name}. Our team is not here at the moment. We have kept your place, and "
+        "one of us will answer as soon as we are back.",
     ),
     "fr": DefaultTexts(
         ask="Bonjour {name}\u00a0! Pour vous mettre en relation avec la bonne personne, pourriez-vous nous envoyer "
@@ -79,6 +82,8 @@ DEFAULTS: Final[dict[str, DefaultTexts]] = {
         "la bonne personne.",
         escalated="Merci de votre patience, {name}. Un membre de notre équipe prend le relais et vous aidera "
         "personnellement.",
+        closed="Merci de votre message, {name}. Notre équipe est absente pour le moment. Votre demande est bien "
+        "enregistrée\u00a0: l'un de nous vous répondra dès notre retour.",
     ),
     "pt": DefaultTexts(
         ask="Olá, {name}! Para encaminhar a conversa à pessoa certa, poderia informar o seu endereço de e-mail?",
@@ -100,6 +105,8 @@ DEFAULTS: Final[dict[str, DefaultTexts]] = {
         success="Obrigado, {name}! Recebemos o seu endereço de e-mail e já vamos encaminhar a conversa à pessoa certa.",
         escalated="Obrigado pela paciência, {name}. Uma pessoa da nossa equipe vai assumir a conversa e ajudar "
         "pessoalmente.",
+        closed="Obrigado pela mensagem, {name}. Neste momento a nossa equipe não está disponível. A sua conversa está "
+        "guardada, e alguém responderá assim que voltarmos.",
     ),
     "id": DefaultTexts(
         ask="Halo, {name}! Agar kami dapat menghubungkan Anda dengan orang yang tepat, bolehkah kami meminta alamat "
@@ -123,6 +130,8 @@ DEFAULTS: Final[dict[str, DefaultTexts]] = {
         "orang yang tepat.",
         escalated="Terima kasih atas kesabaran Anda, {name}. Rekan kami akan mengambil alih percakapan ini dan "
         "membantu Anda secara langsung.",
+        closed="Terima kasih atas pesan Anda, {name}. Saat ini tim kami sedang tidak di tempat. Percakapan Anda sudah "
+        "kami simpan, dan rekan kami akan membalas begitu kami kembali.",
     ),
     "ar": DefaultTexts(
         ask="مرحبًا {name}، كي نوصلك بالشخص المناسب، هل يمكنك إرسال عنوان بريدك الإلكتروني؟",
@@ -143,6 +152,8 @@ DEFAULTS: Final[dict[str, DefaultTexts]] = {
         ),
         success="شكرًا لك، {name}! وصلنا عنوان بريدك الإلكتروني، وسنوصلك الآن بالشخص المناسب.",
         escalated="شكرًا على صبرك، {name}. سيتولى أحد زملائنا هذه المحادثة ويساعدك شخصيًا.",
+        closed="شكرًا على رسالتك، {name}. فريقنا غير متواجد في هذا الوقت. حفظنا محادثتك، وسيرد عليك أحد زملائنا فور "
+        "عودتنا.",
     ),
 }
 

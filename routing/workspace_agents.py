@@ -116,7 +116,7 @@ def _configured(desk: Desk, body: AgentsConfigured) -> Decision | None:
         seq=config.seq + 1,
         prev=config.prev,
         policy=None,
-        data={"config": {"max_open": body.max_open, "agents": to_builtins(body.agents), **rules}},
+        data={"config": {"max_open": body.max_open, "agents": to_builtins(body.agents), **to_builtins(rules)}},
         more=True,
     )
 
@@ -247,7 +247,7 @@ def _record(type: str, agent: str, part: AgentPart, data: dict[str, Any], *, mor
     )
 
 
-_RULES: Final = ("presence_ttl_ms", "wrap_up_ms", "missed_offers_max", "rules")
+_RULES: Final = ("presence_ttl_ms", "wrap_up_ms", "missed_offers_max", "rules", "hours", "zones")
 _NO_RULES: Final = AgentsConfigured(max_open=0)
 _BODIES: Final[Mapping[type, Callable[[_Case], Decision | None]]] = {
     AgentUpdated: _updated,

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from routing.decider import Parts
 from routing.desk_agents import Agent
+from routing.desk_hours import DeskHours, hours_of
 from routing.inputs import ConfiguredAgent, DeadlineKind, Origin, PoolTarget
 from routing.pools import Pools
 from routing.queues import DeadlineQueue, Due
@@ -70,6 +71,7 @@ class Desk:
         self.unconfigured: set[str] = set()  #: agents whose part does not say yet what the policy says
         self.missing: set[str] = set()  #: agents who let too many offers pass and still count as online
         self.pools = Pools(self.agents, self._agent)
+        self.hours: DeskHours | None = None  #: of its teams; None: they are always open
         self._parts = parts
         self._deadlines = deadlines
         self._by_room = False  #: loads count relative to what an agent may have
@@ -184,12 +186,12 @@ class Desk:
 
     # What changed; to be told once all parts are as they should be.
 
-    def conversation_changed(self, conversation: ConversationId) -> None:
+    def conversation_changed(self, conversation: ConversationId, part: ConversationPart) -> None:
         """Bring everything that follows from a conversation up to date, the conversations that join it included."""
-        self._stand(conversation)
+        self._stand(conversation, part)
         if conversation in self._joiners:
             for joiner in self.joiners(conversation):
-                self._stand(joiner)
+                self._stand(joiner, self.conversation(joiner))
 
     def agent_served(self, agent: str, part: AgentPart) -> None:
         """Take note of when the agent was last served, or began to wait for work.
@@ -219,10 +221,26 @@ class Desk:
         self._update(now)
 
     def config_changed(self) -> None:
-        """Bring everything that follows from the policy's word on agents up to date."""
+        """Bring everything that follows from the policy's word on agents and hours up to date."""
         self._by_room = self.config().rules > 1
+        self.hours_changed()
         for agent in {*self.agents, *self.config().agents, *self.unconfigured}:
             self.agent_changed(agent)
+
+    def hours_changed(self) -> None:
+        """Bring everything that follows from hours up to date: whose pools are shut, and until when."""
+        config = self.config()
+        before = None if self.hours is None else self.hours.rules
+        self.hours = hours_of(config)
+        self.pools.keep_hours(self.hours)
+        if before != (config.hours or None):  # others stand in for those who wait
+            for conversation in list(self._standing):
+                self._stand(conversation, self.conversation(conversation))
+        subject = ConversationId("", "")
+        due: tuple[Due, ...] = ()
+        if self.hours is not None:
+            due = (Due(self.hours.due_ms, self.workspace, subject, "hours", config.hours_seq),)
+        self._deadlines.arm(self.workspace, subject, due)
 
     # How.
 
@@ -261,10 +279,11 @@ class Desk:
         agent.changed(by_room=self._by_room)
         self.pools.update(agent)
 
-    def _stand(self, conversation: ConversationId) -> None:
-        part = self.conversation(conversation)
+    def _stand(self, conversation: ConversationId, part: ConversationPart) -> None:
         before = self._standing.get(conversation, _NOWHERE)
         now = self._standing_of(conversation, part)
+        if now is before:
+            return
         if now == _NOWHERE:
             self._standing.pop(conversation, None)
         else:
@@ -291,7 +310,8 @@ class Desk:
         leader = self.leader(conversation, routing)
         keys: Iterable[PoolKey]
         if leader is None:
-            keys = dict.fromkeys(pool_key(target, routing.speaks_for(target)) for target in routing.targets)
+            targets = routing.targets if self.hours is None else self.hours.all_of(routing)
+            keys = dict.fromkeys(pool_key(target, routing.speaks_for(target)) for target in targets)
         else:
             keys = (owner_key(leader.agent),) if leader.status == "assigned" and leader.agent is not None else ()
         pools = tuple(map(self.pools.of, keys))
@@ -340,7 +360,8 @@ class Desk:
     def _counted(self, owner: str) -> None:
         agent = self._agent(owner)
         agent.open = len(self._owned[owner])
-        self._check_releasing(agent)
+        if agent.releasing or self.releasing:
+            self._check_releasing(agent)
         self._update(agent)
 
     def _join(self, conversation: ConversationId, before: ConversationId | None, now: ConversationId | None) -> None:

@@ -16,7 +16,16 @@ from urllib.parse import quote, unquote
 from msgspec import Struct, convert, to_builtins
 from msgspec.structs import replace
 
-from routing.inputs import Channel, ConfiguredAgent, PoolTarget, PresenceStatus, RouteName, RouteTarget
+from routing.inputs import (
+    Channel,
+    ConfiguredAgent,
+    Offsets,
+    PoolTarget,
+    PresenceStatus,
+    RouteName,
+    RouteTarget,
+    TeamHours,
+)
 
 MAX_OPEN_DEFAULT: Final = 20  #: each agent's room until a policy's ``agents.max_open`` is known
 RULES: Final = 2  #: the newest rules of choosing, see ``ConfigPart.rules``
@@ -45,7 +54,8 @@ class Deadlines(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 @lru_cache(maxsize=SHARED_MAX)
-def _relaxed(target: PoolTarget) -> PoolTarget:
+def relaxed(target: PoolTarget) -> PoolTarget:
+    """The target when skills and language do not matter any more."""
     return replace(target, skills=(), match_language=False)
 
 
@@ -86,7 +96,7 @@ class Routing(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whose agents may get it now, the preferred first."""
         fallback = self.target.fallback
         targets = (self.target, fallback) if self.fallback_open and fallback is not None else (self.target,)
-        return tuple(map(_relaxed, targets)) if self.relaxed else targets
+        return tuple(map(relaxed, targets)) if self.relaxed else targets
 
     def speaks_for(self, target: PoolTarget) -> str | None:
         """The language that the target's agents have to speak; None: any."""
@@ -160,6 +170,13 @@ class SourcePart(Part, frozen=True, kw_only=True, tag="source"):
     n: int
 
 
+class HoursNow(Struct, frozen=True, kw_only=True):
+    """How hours stand, as the log has it."""
+
+    open: bool
+    until_ms: int  #: when that is to be decided again
+
+
 class ConfigPart(Part, frozen=True, kw_only=True, tag="config"):
     """What the policy says of agents, and the chain of the records that concern nobody in particular."""
 
@@ -172,6 +189,10 @@ class ConfigPart(Part, frozen=True, kw_only=True, tag="config"):
     wrap_up_ms: int | None = None
     missed_offers_max: int | None = None
     rules: int = 1  #: by which rules is chosen: 2 weighs loads by room, and breaks ties by who waits for work
+    hours: dict[str, TeamHours] = {}
+    zones: dict[str, Offsets] = {}
+    hours_now: dict[str, HoursNow] = {}  #: of ``hours``; who has none here is closed, and due to be decided
+    hours_seq: int = 0  #: the record that armed the present deadline of hours
 
 
 PieceT = TypeVar("PieceT", bound=Struct)
@@ -249,6 +270,13 @@ def routing_data(routing: Routing) -> dict[str, Any]:
     values["deadlines"] = to_builtins(routing.deadlines)
     values["rank"] = routing.rank
     return values
+
+
+def read_target(values: dict[str, Any]) -> RouteTarget:
+    """The target that a record's data tells of."""
+    target = _targets.read(values)
+    assert target is not None
+    return target
 
 
 def read_routing(data: Mapping[str, Any]) -> Routing:

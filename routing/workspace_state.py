@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from sys import intern
 from typing import Any, Final
 
-from msgspec import convert, json
+from msgspec import Struct, convert, json
 from msgspec.structs import replace
 
 from routing.decider import LogRecord, Parts
@@ -23,6 +23,7 @@ from routing.workspace_parts import (
     ContactPart,
     ConversationId,
     ConversationPart,
+    HoursNow,
     Offer,
     Routing,
     SourcePart,
@@ -42,9 +43,13 @@ from routing.workspace_parts import (
 AGENT_INPUTS_SEEN_MAX: Final = 16  #: of each agent, the last inputs whose copies are recognised by id
 WRAPPING_MAX: Final = 1_000  #: ended conversations of one agent that take room at a time
 _OVER: Final[Mapping[str, Status]] = {"ended": "ended", "not-routed": "not-routed"}
+_SETTLED: Final = frozenset(_OVER.values())
 _OF_PRESENCE: Final = frozenset({"presence", "heartbeat"})
-_CONFIGURED: Final = ("max_open", "agents", "presence_ttl_ms", "wrap_up_ms", "missed_offers_max", "rules")
+_CONFIGURED: Final = (
+    "max_open", "agents", "presence_ttl_ms", "wrap_up_ms", "missed_offers_max", "rules", "hours", "zones",
+)  # fmt: skip
 _decode = json.Decoder(WorkspacePart).decode
+read_settled: Final = json.Decoder(dict[str, ConversationPart]).decode  #: settled parts by key, from a JSON object
 
 
 class WorkspacesState:
@@ -94,15 +99,15 @@ class WorkspacesState:
         self._refresh(self.parts.discard())
 
     def load(self, parts: Iterable[tuple[str, bytes]]) -> None:
-        """Put dumped parts back, into an empty state."""
-        for key, part in parts:
-            self.parts.values[key] = _decode(part)
-        self._refresh(self.parts.values)
+        """Put dumped parts back, into a state that has none but settled ones."""
+        loaded = {key: _decode(part) for key, part in parts}
+        self.parts.values.update(loaded)
+        self._refresh(loaded)
 
     def put_conversation(self, desk: Desk, conversation: ConversationId, part: ConversationPart) -> None:
         """Change a conversation, with all that follows from it."""
         self.parts.put(conversation_key(desk.workspace, conversation), part)
-        desk.conversation_changed(conversation)
+        desk.conversation_changed(conversation, part)
 
     def put_agent(self, desk: Desk, agent: str, **changes: Any) -> None:
         """Change some of what an agent's part says, with all that follows from it."""
@@ -127,7 +132,8 @@ class WorkspacesState:
             if kind == "agent":
                 self.desk(workspace).agent_changed(ids[0])
             elif kind == "conversation":
-                self.desk(workspace).conversation_changed(ConversationId(*ids))
+                desk, conversation = self.desk(workspace), ConversationId(*ids)
+                desk.conversation_changed(conversation, desk.conversation(conversation))
         for workspace in {workspace for workspace, _, _ in touched}:
             self._note(self.desk(workspace))
 
@@ -136,6 +142,11 @@ class WorkspacesState:
             self._busy.add(desk.workspace)
         else:
             self._busy.discard(desk.workspace)
+
+
+def is_settled(part: Struct) -> bool:
+    """Whether nothing follows from a part, and probably never will again: a conversation that is over."""
+    return isinstance(part, ConversationPart) and part.status in _SETTLED and part.routing is None
 
 
 def _chain(record: LogRecord) -> dict[str, Any]:
@@ -180,8 +191,26 @@ def _agents_recorded(state: WorkspacesState, desk: Desk, record: LogRecord) -> N
     changes: dict[str, Any] = {name: getattr(config, name) for name in _CONFIGURED}
     if before.presence_ttl_ms != config.presence_ttl_ms:
         changes["leases_from_ms"] = record.at_ms
+    if config.hours or before.hours:
+        kept = {name: now for name, now in before.hours_now.items() if _same_hours(name, before, config)}
+        changes["hours_now"] = kept
+        changes["hours_seq"] = record.data["seq"]
     state.put_config(desk, **_chain(record), **changes)
     desk.config_changed()
+
+
+def _same_hours(name: str, before: ConfigPart, now: ConfigPart) -> bool:
+    """Whether the policy says of these hours what it said before, so that they stand as they stood."""
+    known, said = before.hours[name], now.hours.get(name)
+    return known == said and before.zones[known.zone] == now.zones[known.zone]
+
+
+def _hours_changed(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+    data = record.data
+    now = HoursNow(open=data["open"], until_ms=data["until_ms"])
+    hours_now = {**desk.config().hours_now, data["hours"]: now}
+    state.put_config(desk, **_chain(record), hours_now=hours_now, hours_seq=data["seq"])
+    desk.hours_changed()
 
 
 def _ignored(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
@@ -195,41 +224,54 @@ def _ignored(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
         state.put_agent(desk, record.subject, **chain)
 
 
-def _part(desk: Desk, record: LogRecord, status: Status, **more: Any) -> ConversationPart:
-    """What a record leaves of its conversation: that it was offered is all that stays of before."""
+def _part(
+    record: LogRecord,
+    status: Status,
+    offers: int,
+    *,
+    routing: Routing | None = None,
+    agent: str | None = None,
+    armed: int = 0,
+    offer: Offer | None = None,
+) -> ConversationPart:
+    """What a record leaves of its conversation: how often it was offered is all that stays of before."""
     data = record.data
-    more.setdefault("offers", desk.conversation(_subject(record)).offers)
-    return ConversationPart(seq=data["seq"], prev=record.hash, run=data["run"], status=status, **more)
+    return ConversationPart(
+        seq=data["seq"], prev=record.hash, run=data["run"], status=status,
+        routing=routing, agent=agent, armed=armed, offer=offer, offers=offers,
+    )  # fmt: skip
 
 
 def _waiting(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
-    part = _part(desk, record, "waiting", routing=read_routing(record.data), armed=record.data["seq"])
-    state.put_conversation(desk, _subject(record), part)
+    conversation = _subject(record)
+    offers = desk.conversation(conversation).offers
+    part = _part(record, "waiting", offers, routing=read_routing(record.data), armed=record.data["seq"])
+    state.put_conversation(desk, conversation, part)
 
 
 def _offered(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
     data = record.data
     conversation = _subject(record)
-    _serve(state, desk, record)
+    before = desk.conversation(conversation)
+    _serve(state, desk, record, before)
     part = _part(
-        desk, record, "offered",
+        record, "offered", before.offers + 1,
         routing=read_routing(data),
         agent=intern(data["agent"]),
         armed=data["seq"],
         offer=Offer(token=data["token"], until_ms=data["until_ms"], strategy=data["strategy"], team=data["team"]),
-        offers=desk.conversation(conversation).offers + 1,
     )  # fmt: skip
     state.put_conversation(desk, conversation, part)
 
 
-def _serve(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
+def _serve(state: WorkspacesState, desk: Desk, record: LogRecord, before: ConversationPart) -> None:
     """An agent gets something: he is the last one served, and it is the next one's turn."""
     data = record.data
     agent = data["agent"]
     served = desk.agent_part(agent)
     if served.record is not None:
         missed = 0 if data["reason"] == "accepted" else served.missed
-        if desk.conversation(_subject(record)).agent == agent:  # he had the offer: his load stays, so nobody else tells
+        if before.agent == agent:  # he had the offer: his load stays, so nobody else tells
             state.put_agent(desk, agent, assigned_last=record.offset, idle_since=record.offset, missed=missed)
         else:
             part = replace(served, assigned_last=record.offset, idle_since=record.offset, missed=missed)
@@ -244,15 +286,14 @@ def _made(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
     data = record.data
     conversation = _subject(record)
     agent = intern(data["agent"])
-    _serve(state, desk, record)
-    routing = None if data["route"] is None else read_routing(data)
     before = desk.conversation(conversation)
+    _serve(state, desk, record, before)
+    routing = None if data["route"] is None else read_routing(data)
     offer = before.offer if before.agent == agent else None
     if "released" in data and data["from"] == "assigned":
         _waits_for_work(state, desk, record, data["released"]["agent"])
-    state.put_conversation(
-        desk, conversation, _part(desk, record, "assigned", routing=routing, agent=agent, offer=offer)
-    )
+    part = _part(record, "assigned", before.offers, routing=routing, agent=agent, offer=offer)
+    state.put_conversation(desk, conversation, part)
     if routing is not None:
         _remember(state, desk, record, routing, agent)
     if "released" in data:
@@ -317,7 +358,8 @@ def _end_release(state: WorkspacesState, desk: Desk, agent: str) -> None:
 def _over(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
     """The conversation needs no owner; those that joined it go their own way."""
     conversation = _subject(record)
-    state.put_conversation(desk, conversation, _part(desk, record, _OVER[record.data["to"]]))
+    offers = desk.conversation(conversation).offers
+    state.put_conversation(desk, conversation, _part(record, _OVER[record.data["to"]], offers))
     for joiner in desk.joiners(conversation):
         joined = desk.conversation(joiner)
         assert joined.routing is not None
@@ -327,6 +369,7 @@ def _over(state: WorkspacesState, desk: Desk, record: LogRecord) -> None:
 _APPLY: Final[Mapping[str, Callable[[WorkspacesState, Desk, LogRecord], None]]] = {
     "agent.changed": _agent_changed,
     "agents.recorded": _agents_recorded,
+    "hours.changed": _hours_changed,
     "input.ignored": _ignored,
     "assignment.queued": _waiting,
     "assignment.offered": _offered,

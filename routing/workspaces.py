@@ -11,7 +11,7 @@ from routing.assignment import decide, follow_up, next_step
 from routing.decider import Decision, LogRecord, Policies
 from routing.inputs import Cause, DeadlinePassed, Event
 from routing.queues import Due
-from routing.workspace_parts import WorkspacePart, config_key
+from routing.workspace_parts import ConversationPart, WorkspacePart, config_key
 from routing.workspace_state import WorkspacesState
 
 
@@ -75,6 +75,10 @@ class Workspaces:
         """Put parts back that ``dump`` made, into an empty state."""
         self.state.load(parts)
 
+    def load_settled(self, parts: Mapping[str, ConversationPart]) -> None:
+        """Put parts back of which nothing follows (``is_settled``), into an empty state; before ``load``."""
+        self.state.parts.values.update(parts)
+
     def dump(self, part: Struct) -> bytes:
         """A part as snapshot bytes."""
         return json.encode(part)
@@ -87,7 +91,8 @@ def _drain(workspace: str, step: Decision, now_ms: int) -> Event:
 
 def _deadline(due: Due) -> Event:
     body = DeadlinePassed(kind=due.kind, seq=due.seq)
-    return _event(due.workspace, due.conversation.contact, due.conversation.conversation, body, due.due_ms)
+    subject = due.conversation.conversation or None  # hours are nobody's in particular
+    return _event(due.workspace, due.conversation.contact, subject, body, due.due_ms)
 
 
 def _event(workspace: str, contact: str, subject: str | None, body: DeadlinePassed, due_ms: int) -> Event:

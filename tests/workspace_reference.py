@@ -25,6 +25,7 @@ from routing.inputs import (
     Event,
     PoolTarget,
 )
+from tests.workspace_reference_hours import ReferenceHours
 from tests.workspace_reference_parts import LIVE, Id, Outcome, Person, Place, Talk, replace_sorted, says
 
 
@@ -44,6 +45,7 @@ class Reference:
         self.missed_max = 3
         self.rules = 1
         self.configured: dict[str, tuple[Any, ...]] = {}
+        self.hours = ReferenceHours()
         self.sources: dict[tuple[str, int], tuple[int, int]] = {}
         self.nobodys_seq = 0
         self.clock = 0  #: rises with each record
@@ -101,7 +103,7 @@ class Reference:
         if leader is not None:
             owner = leader.agent if leader.status == "assigned" else None
             return ([owner] if owner is not None and self.room(owner) > 0 else []), None
-        for target in place.targets():
+        for target, _ in self.hours.serving(place.targets()):
             if free := self.free(target, place):
                 return free, target
         return [], None
@@ -116,15 +118,18 @@ class Reference:
         within, (agent, at) = place.target.sticky_ms, self.contacts.get(which[0], ("", 0))
         if within is None or not agent or now - at > within or agent in place.passed:
             return None
-        could = [target for target in place.targets() if target.agent is None and agent in self.free(target, place)]
+        serving = [target for target, _ in self.hours.serving(place.targets())]
+        could = [target for target in serving if target.agent is None and agent in self.free(target, place)]
         return (agent, "sticky", "had-it-last") if could else None
 
     def _best(self, place: Place, passed: tuple[str, ...]) -> tuple[str, str, str] | None:
-        for target in place.targets():
+        for target, stands_in in self.hours.serving(place.targets()):
             free = [agent for agent in self.free(target, place) if agent not in passed]
             if free:
                 chosen, strategy, reason = self._pick(target, place, free)
-                return chosen, strategy, reason if target is place.target else "fallback"
+                if target is not place.target:
+                    reason = "outside-hours" if stands_in else "fallback"
+                return chosen, strategy, reason
         return None
 
     def _pick(self, target: PoolTarget, place: Place, free: list[str]) -> tuple[str, str, str]:
@@ -200,6 +205,7 @@ class Reference:
             if who.teams is not None:
                 found += [(self.lease_end(who), ("", agent), "lease")]
                 found += [(min(who.wrapping), ("", agent), "wrap-up")] if who.wrapping else []
+        found.append((self.hours.next_due(), ("", ""), "hours"))
         return sorted((due, which, kind) for due, which, kind in found if due is not None and due <= now)
 
     def lease_end(self, who: Person, told: int | None = None) -> int | None:
@@ -269,18 +275,31 @@ class Reference:
                 said = {name: says(a) for name, a in body.agents.items()}
                 rules = (body.presence_ttl_ms, body.wrap_up_ms, body.missed_offers_max or 3, body.rules)
                 known = (self.ttl, self.wrap_up, self.missed_max, self.rules)
-                if (self.max_open, self.configured, known) == (body.max_open, said, rules) and self.nobodys_seq:
+                same_hours = (self.hours.rules, self.hours.zones) == (body.hours, body.zones)
+                same = (self.max_open, self.configured, known) == (body.max_open, said, rules) and same_hours
+                if same and self.nobodys_seq:
                     return None, False
+                self.hours.told(body.hours, body.zones)
                 self.max_open, self.configured = body.max_open, said
                 self.leases_from = self.leases_from if body.presence_ttl_ms == self.ttl else now
                 self.ttl, self.wrap_up, self.missed_max, self.rules = rules
                 self.nobodys_seq += 1
+                self.hours.seq = self.nobodys_seq
                 self.clock += 1
                 return ("agents.recorded", "", None), True
         outcome = self._agent(str(event.conversation), event, now)
         return outcome, outcome is not None and outcome[0] != "input.ignored"
 
+    def _turn(self, now: int) -> Outcome:
+        """Open or close the teams of some hours."""
+        self.nobodys_seq += 1
+        self.hours.seq = self.nobodys_seq
+        self.clock += 1
+        return ("hours.changed", "", None, *self.hours.turn(now))
+
     def _next(self, now: int) -> Outcome | None:
+        if self.hours.due(now):
+            return self._turn(now)
         for agent in self.releasing():
             owned = [(talk.order(), which) for which, talk in self.talks.items() if talk.agent == agent]
             which = min(owned)[1]
@@ -362,7 +381,7 @@ class Reference:
             place.join = None
         elif other.status != "assigned" and other.place is not None:
             place.since, place.order = other.place.since, other.place.order
-        chosen = None if self.busy() else self.choose(which, place, now)
+        chosen = None if self.busy() or self.hours.due(now) else self.choose(which, place, now)
         if chosen is not None:
             return self._give(which, place, chosen, now)
         return self._wait(which, place, "assignment.queued")
@@ -452,6 +471,8 @@ class Reference:
     def _deadline(self, event: Event, body: DeadlinePassed, now: int) -> Outcome | None:
         if body.kind == "drain":
             return self._next(now) if self._names_next(event, body.seq, now) else None
+        if body.kind == "hours":
+            return self._turn(now) if self.hours.seq == body.seq and self.hours.due(now) else None
         which = (event.contact, str(event.conversation))
         if not event.contact:
             return self._agents_time(which[1], body, now)
@@ -486,6 +507,8 @@ class Reference:
         outcome = ahead._next(now)
         if outcome is None or outcome[1:3] != (event.contact, event.conversation):
             return False
+        if outcome[2] is None:
+            return ahead.nobodys_seq == seq + 1
         subject = ahead.talks[outcome[1], outcome[2]] if event.contact else ahead.people[outcome[2]]
         return subject.seq == seq + 1
 

@@ -39,6 +39,8 @@ def read_parts(workspaces: Workspaces) -> Reference:
                 reference.configured = {name: says(a) for name, a in part.agents.items()}
                 reference.missed_max = part.missed_offers_max or 3
                 reference.rules = part.rules
+                reference.hours.told(part.hours, part.zones)
+                reference.hours.standing = {name: (now.open, now.until_ms) for name, now in part.hours_now.items()}
     return reference
 
 

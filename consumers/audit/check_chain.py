@@ -26,7 +26,7 @@ _ROUTING_TYPES: Final = frozenset({
 })  # fmt: skip
 _ASSIGNMENT_TYPES: Final = frozenset({
     "assignment.queued", "assignment.offered", "assignment.made", "assignment.rerouted", "assignment.released",
-    "assignment.not-routed", "agent.changed", "agents.recorded", "input.ignored",
+    "assignment.not-routed", "agent.changed", "agents.recorded", "hours.changed", "input.ignored",
 })  # fmt: skip
 
 

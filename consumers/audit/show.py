@@ -142,6 +142,8 @@ class Story:
             lines.append(f"look-up {data['lookup']['id']}, until {format_time(data['lookup']['deadline_ms'])}")
         if "reply" in data:
             lines += self._reply_lines(found, data["reply"], personal)
+        if "closed" in data:
+            lines += self._closed_lines(data["closed"], personal)
         request = data.get("request") or {}
         if request.get("type") == "assignment.requested":
             target = target_words(request.get("target"), self._duration)
@@ -159,6 +161,11 @@ class Story:
             f"message {when}: {reply['kind']} {reply['attempt']} in {language}{until}",
             f"  “{self._shown(personal['reply'])}”",
         ]
+
+    def _closed_lines(self, closed: dict[str, Any], personal: dict[str, Any]) -> list[str]:
+        until = format_time(closed["opens_ms"])
+        lines = [f"nobody who could have it is there: hours {closed['hours']} open at {until}"]
+        return [*lines, f"  “{self._shown(personal['closed'])}”"] if "closed" in personal else lines
 
     def _crm_lines(
         self, data: dict[str, Any], told: dict[str, Any], personal: dict[str, Any], policy: Policy | None
@@ -190,6 +197,9 @@ class Story:
         lines: list[str] = []
         if data.get("to") == "waiting":
             lines.append(f"wanted: {target_words(data.get('target'), self._duration)}")
+        lines += [f"out of hours: {name}, until {format_time(until_ms)}" for name, until_ms in _closed(data)]
+        if "opens_ms" in data:
+            lines.append(f"nobody who could have it is there before {format_time(data['opens_ms'])}")
         if "waited_ms" in data:
             lines.append(f"waited {self._duration(data['waited_ms'])}")
             lines += self._candidate_lines(data)
@@ -212,6 +222,10 @@ class Story:
 
     def _shown(self, value: Any) -> str:
         return str(value) if self._personal else HIDDEN
+
+
+def _closed(data: dict[str, Any]) -> list[tuple[str, int]]:
+    return sorted((data.get("closed") or {}).items())
 
 
 def _turn_lines(turn: dict[str, Any] | None) -> list[str]:

@@ -69,6 +69,7 @@ REASONS: Final[Mapping[str, str]] = {
     # who gets a conversation, and who does not
     "dedicated": "the route names this agent",
     "fallback": "the route's first choice could not have it, so its fallback serves",
+    "outside-hours": "its team is out of hours, and this is who stands in then",
     "next-in-turn": "round robin: it is this agent's turn",
     "fewest-open": "least open: nobody who could have it has fewer conversations",
     "taken-by-hand": "a person decided it",
@@ -130,7 +131,7 @@ INPUTS: Final[Mapping[str, str]] = {
     "agent.updated": "an agent's record",
     "agent.presence": "an agent's presence",
     "agent.removed": "an agent's removal",
-    "agents.configured": "the policy's [agents]",
+    "agents.configured": "the policy's [agents] and [hours]",
     "assignment.accepted": "an agent's yes to an offer",
     "assignment.declined": "an agent's no to an offer",
 }
@@ -145,6 +146,7 @@ _DEADLINES: Final[Mapping[str, str]] = {
     "offer": "the time to accept was over",
     "lease": "no heartbeat had come for as long as presence holds",
     "wrap-up": "the time to wrap up was over",
+    "hours": "a team opened or closed",
     "drain": "there was more to do",
 }
 

@@ -17,7 +17,9 @@ from routing.policy import Policy
 from routing.policy_file import parse_policy
 
 START_MS = 1_795_341_600_000
-POLICIES = {number: Path(__file__).with_name(f"policy-{number}.toml") for number in (1, 2)}  # never changed: in the log
+POLICIES = {
+    number: Path(__file__).with_name(f"policy-{number}.toml") for number in (1, 2, 3)
+}  # never changed: in the log
 
 
 class Step(NamedTuple):
@@ -31,7 +33,10 @@ class Step(NamedTuple):
 
 
 def policy(number: int) -> Policy:
-    """The first template's policy, with little room; in the second agents are asked, and time matters more."""
+    """The first template's policy, with little room; in the second agents are asked, and time matters more.
+
+    In the third teams have hours.
+    """
     return parse_policy(POLICIES[number].read_text(), source="golden")
 
 
@@ -97,7 +102,31 @@ class _Script:
 
 def steps(number: int) -> Iterator[Step]:
     """What happens in a scenario."""
-    return {1: _small_desk, 2: _asking_desk}[number]()
+    return {1: _small_desk, 2: _asking_desk, 3: _closing_desk}[number]()
+
+
+def _closing_desk() -> Iterator[Step]:
+    """A Sunday and a Monday: teams that close and open, who stands in, and what is said when nobody is there."""
+    s = _Script()
+    for name, team in (("bo", "support"), ("nina", "night"), ("maya", "managers")):
+        yield s.agent(name, "agent.updated", teams=[team], max_open=4)
+    for number, language in ((1, "en"), (2, "fr")):  # the office is there, then only who stands in
+        yield s.opened(f"h{number}", f"u{number}", email=f"{number}@example.com", language=language, name="Ann")
+        yield s.crm(f"h{number}", f"u{number}", 1, customer_type="standard")
+        yield s.agent(
+            "@", "assignment.accepted", conversation=f"u{number}", contact={"id": f"h{number}"}, token=f"@u{number}"
+        )
+        yield s.says(f"h{number}", f"u{number}", "hello?", after_s=2400.0)
+    for number, language in ((3, "en"), (4, "ar")):  # nobody is there
+        yield s.opened(f"h{number}", f"u{number}", email=f"{number}@example.com", language=language, name="Ann")
+        yield s.crm(f"h{number}", f"u{number}", 1, customer_type="standard")
+    yield s.opened("h5", "u5", language="pt")
+    yield s.says("h5", "u5", "stop")
+    # until the morning: the night shift is there first, and does not answer
+    yield s.says("h1", "u1", "hello?", after_s=16 * 3600.0 + 550.0)
+    yield s.agent("@", "assignment.accepted", conversation="u3", contact={"id": "h3"}, token="@u3")
+    yield s.agent("@", "assignment.accepted", conversation="u4", contact={"id": "h4"}, token="@u4")
+    yield s.says("h2", "u2", "hello?", after_s=6 * 3600.0)
 
 
 def _asking_desk() -> Iterator[Step]:

@@ -20,6 +20,8 @@ from routing import assignment, workspace_state
 from routing.choosing import armed
 from routing.decider import LogRecord
 from routing.desk_agents import Agent
+from routing.desk_hours import DeskHours
+from routing.hours import Clock, Standing
 from routing.inputs import (
     AgentPresence,
     AgentRemoved,
@@ -34,6 +36,7 @@ from routing.inputs import (
     Event,
     PoolTarget,
     RouteTarget,
+    TeamHours,
 )
 from routing.pools import Pools
 from routing.queues import WaitingQueue
@@ -69,6 +72,27 @@ TARGETS = (
     RouteTarget(workspace=True, sticky_ms=25, match_language=True, relax_after_ms=9),
     RouteTarget(team="s", skills=("tax",), strategy="longest-idle", relax_after_ms=20, wait_max_ms=30),
     RouteTarget(team="t", skills=("tax",), match_language=True, accept_ms=6, fallback=PoolTarget(team="s")),
+)  # fmt: skip
+
+# The day is the first of 1970, a Thursday, and begins for the histories at 00:16:40.
+OPEN = tuple((start, start + 37) for start in range(1_000_010, 1_002_000, 61))
+RARELY = tuple((start, start + 15) for start in range(1_000_000, 1_002_000, 83))
+WEEKS = [((),) * 3 + (spans,) + ((),) * 3 for spans in (OPEN, RARELY)]
+ZONES = {"Z": ((0, 0),), "Y": ((0, 7), (1_000_035, -20), (1_000_090, 40), (1_000_160, -5))}
+NIGHT = PoolTarget(team="t", strategy="least-open")
+HOURS: tuple[dict[str, TeamHours], ...] = (
+    {},
+    {"a": TeamHours(zone="Z", week=WEEKS[0], teams=("s",))},
+    {"a": TeamHours(zone="Y", week=WEEKS[0], teams=("s",), outside=NIGHT)},
+    {"a": TeamHours(zone="Y", week=WEEKS[1], teams=("s",), outside=PoolTarget(agent="dora"))},
+    {
+        "b": TeamHours(zone="Z", week=WEEKS[1], teams=("t",), outside=PoolTarget(team="s", only_online=False)),
+        "a": TeamHours(zone="Y", week=WEEKS[0], teams=("s",), workspace=True, outside=NIGHT),
+    },
+    {
+        "b": TeamHours(zone="Z", week=WEEKS[0], teams=("t",), outside=PoolTarget(workspace=True)),
+        "a": TeamHours(zone="Z", week=WEEKS[1], teams=("s",), outside=NIGHT, dates=(("1970-01-01", OPEN[3:]),)),
+    },
 )  # fmt: skip
 
 agents = st.sampled_from(AGENTS)
@@ -137,6 +161,22 @@ steps = st.one_of(
     st.tuples(st.just("time"), st.integers(0, 30)),
 )
 histories = st.tuples(st.sampled_from([1, 3, 100]), st.lists(steps, min_size=20, max_size=60))
+hours_told = st.builds(
+    AgentsConfigured,
+    max_open=st.sampled_from([1, 2]),
+    presence_ttl_ms=st.sampled_from([None, 40]),
+    rules=st.just(2),
+    hours=st.sampled_from(HOURS),
+    zones=st.just(ZONES),
+)
+times = st.tuples(st.just("time"), st.integers(1, 30))
+hourly_steps = st.one_of(steps, steps, times, st.tuples(st.just("config"), hours_told))
+hourly = st.tuples(  # histories that begin with hours, and in which more time passes
+    st.sampled_from([1, 3, 100]),
+    st.tuples(st.sampled_from(HOURS[1:]), st.lists(hourly_steps, min_size=20, max_size=60)).map(
+        lambda drawn: [("config", AgentsConfigured(max_open=2, rules=2, hours=drawn[0], zones=ZONES)), *drawn[1]]
+    ),
+)
 
 
 class Trial:
@@ -218,7 +258,7 @@ class Trial:
             due = workspaces.due(self.lane.now_ms, 1_000)
             assert due, "something is said to be due, but nothing is"
             if self.reference is not None:
-                told = [(event.contact, event.conversation, event.cause.id.split("/")[1]) for event in due]
+                told = [(event.contact, event.conversation or "", event.cause.id.split("/")[1]) for event in due]
                 passed = [(*which, kind) for _, which, kind in self.reference.due(self.lane.now_ms)]
                 assert [each for each in told if each[2] != "drain"] == passed
             first = len(self.lane.records)
@@ -245,6 +285,7 @@ class Trial:
             if record.type in GIVES and record.data["reason"] not in {"taken-by-hand", "accepted"}:
                 nobody_over_max_open(record, after)
                 nobody_overtaken(record, before)
+                nobody_out_of_hours(record, before)
         workspaces = self.lane.workspaces
         nobody_waits_while_somebody_is_free(workspaces)
         counts_are_right(workspaces)
@@ -272,6 +313,13 @@ def nobody_overtaken(record: LogRecord, before: Reference) -> None:
         if other != which and waits is not None and waits.key() < place:
             could, _ = before.could_have(other, waits)
             assert record.data["agent"] not in could, f"{which} overtook {other}"
+
+
+def nobody_out_of_hours(record: LogRecord, before: Reference) -> None:
+    """Whoever is given something as one of a pool is so while the wall clock says that it is open."""
+    if record.data["strategy"] not in {"joined", "dedicated"}:
+        target = PoolTarget(team=record.data["team"], workspace=record.data["team"] is None)
+        assert not before.hours.closed_on_the_wall(target, record.at_ms), "somebody is given something out of hours"
 
 
 def nobody_waits_while_somebody_is_free(workspaces: Workspaces) -> None:
@@ -319,7 +367,7 @@ def _index_of_desk(desk: Desk) -> tuple[Any, ...]:
         desk.unconfigured,
         desk.missing,
         {
-            key: (pool.waiting._live, pool.waiting.head(), pool.members, pool.free, pool._by_load)
+            key: (pool.waiting._live, pool.waiting.head(), pool.members, pool.free, pool._by_load, pool.is_shut)
             for key, pool in pools.items()
         },
         {
@@ -349,6 +397,8 @@ def outcome_of(record: LogRecord) -> Outcome:
             return (record.type, "", record.subject, data["what"], data["presence"], data.get("held"))
         case "agents.recorded":
             names = ()
+        case "hours.changed":
+            names = ("hours", "open", "until_ms")
         case "assignment.queued" | "assignment.released" if data["to"] == "waiting":
             shown = tuple(data[name] for name in ("route", "route_reason", "since_ms", "order"))
             deadlines = data.get("deadlines", {})
@@ -386,6 +436,13 @@ def test_the_real_decider_does_what_the_slow_one_does(history: tuple[int, list[A
     try_history(history, reference=True)
 
 
+@settings(derandomize=True, max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(hourly)
+def test_it_does_so_with_hours(history: tuple[int, list[Any]]) -> None:
+    """Teams open and close between everything else, on clocks that change."""
+    try_history(history, reference=True)
+
+
 search = settings(
     derandomize=True,
     max_examples=50,
@@ -406,6 +463,18 @@ def search_for_a_broken_invariant(history: tuple[int, list[Any]]) -> None:
 @search
 @given(histories)
 def search_for_a_difference(history: tuple[int, list[Any]]) -> None:
+    try_history(history, reference=True)
+
+
+@search
+@given(hourly)
+def search_with_hours(history: tuple[int, list[Any]]) -> None:
+    try_history(history, reference=False)
+
+
+@search
+@given(hourly)
+def search_for_a_difference_with_hours(history: tuple[int, list[Any]]) -> None:
     try_history(history, reference=True)
 
 
@@ -500,6 +569,38 @@ def test_the_slow_decider_sees_what_breaks_no_invariant(
     monkeypatch.setattr(owner, name, broken)
     with pytest.raises(AssertionError):
         search_for_a_difference()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "broken"),
+    [
+        (DeskHours, "is_shut", lambda _self, _key: False),
+        (Clock, "standing", lambda self, at_ms: Standing(self.is_open(at_ms), 10**15)),
+        (Clock, "is_open", lambda _self, _at: True),
+    ],
+)
+def test_an_invariant_sees_that_hours_are_forgotten(
+    owner: Any, name: str, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pools that are never shut, hours that never change, and a clock that nobody looks at."""
+    monkeypatch.setattr(owner, name, broken)
+    with pytest.raises(AssertionError, match=r"out of hours|nobody can have it"):
+        search_with_hours()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "broken"),
+    [
+        (DeskHours, "_chain", lambda _self, _name: ()),
+        (Clock, "_offset_ms", lambda self, _at: self._offsets_ms[0]),
+    ],
+)
+def test_the_slow_decider_sees_who_stands_in_and_when_clocks_change(
+    owner: Any, name: str, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, name, broken)
+    with pytest.raises(AssertionError):
+        search_for_a_difference_with_hours()
 
 
 def test_nothing_is_decided_by_asking() -> None:

@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from consumers.lane_spec import LaneSpec
-from consumers.snapshots import LANE, LaneSnapshot
+from consumers.snapshots import LANE, LaneSnapshot, parts_of
 from consumers.specs import ASSIGNER, ROUTER
 from events.chain import MARK, link_of
 from events.log import NewRecord, StoredRecord, TopicPartition
@@ -124,12 +124,14 @@ class Observer:
             versions.pop(int(end), None)
         else:
             versions[int(end)] = record.value
-            self.snapshot_entries.append((log, key, int(end), record.value))
+            for part, value in parts_of(key, record.value).items():
+                self.snapshot_entries.append((log, part, int(end), value))
+                entries.setdefault(part, {})[int(end)] = value
         newest = max(entries.get(LANE, {}), default=None)
         if newest is None:
             return
         snapshot = msgspec.json.decode(entries[LANE][newest], type=LaneSnapshot)
-        found = sum(1 for part, ends in entries.items() if part != LANE and any(at <= newest for at in ends))
+        found = sum(1 for part, ends in entries.items() if "/" in part and any(at <= newest for at in ends))
         if found != snapshot.parts:
             self.violated("snapshot", f"{log}: lane@{newest} counts {snapshot.parts} parts and {found} are there")
 

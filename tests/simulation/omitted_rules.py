@@ -23,7 +23,9 @@ from routing import offers as offers_module
 from routing import steps as steps_module
 from routing import workspace_parts, workspace_records
 from routing.desk_agents import Agent
+from routing.desk_hours import DeskHours
 from routing.facts import Facts
+from routing.hours import Clock
 from routing.inputs import CrmAnswered, CrmFailed, DeadlinePassed, Event
 from routing.pools import Pools
 from routing.workspace_index import Desk
@@ -31,6 +33,7 @@ from routing.workspace_parts import Routing
 from tests.simulation.omissions import BUSY, Omission, omission
 from tests.simulation.omitted_appends import APPEND_OMISSIONS
 from tests.simulation.omitted_outputs import OUTPUT_OMISSIONS
+from tests.simulation.world import HOURS_POLICY
 
 
 def forget_ids() -> Any:
@@ -164,6 +167,32 @@ def everybody_speaks_everything() -> Any:
     return patch.object(Agent, "speaks", lambda *_: True)
 
 
+@contextmanager
+def nobody_is_closed() -> Iterator[None]:
+    """Who is out of hours is given conversations like everybody."""
+    never = lambda *_: False  # noqa: E731
+    with patch.object(DeskHours, "is_shut", never), patch.object(DeskHours, "_is_closed", never):
+        yield
+
+
+def an_hour_late() -> Any:
+    """Teams open and close, but not when their hours say."""
+    real = DeskHours.__init__
+
+    def late(self: DeskHours, config: Any) -> None:
+        real(self, config)
+        if self.due_ms:
+            self.due_ms += 3_600_000
+
+    return patch.object(DeskHours, "__init__", late)
+
+
+def never_opened() -> Any:
+    """What was decided once of hours is never decided again."""
+    standing = Clock.standing
+    return patch.object(Clock, "standing", lambda *given: standing(*given)._replace(until_ms=2**52))
+
+
 def skip_a_seq() -> Any:
     """After the second record of a conversation comes the fourth."""
     real = steps_module.last_seq
@@ -186,6 +215,7 @@ def fault_at_a_deadline() -> Any:
 
 
 PROMOTING: dict[str, Any] = {**BUSY, "policy": 2, "mixed": False, "agents": 2, "contacts": 12}
+HOURLY: dict[str, Any] = {**BUSY, "policy": HOURS_POLICY, "mixed": False}
 RULE_OMISSIONS: Sequence[Omission] = (
     omission("ids of inputs are remembered", forget_ids, "effects"),
     omission("requests are known by their place in the log", dedupe_by_seq_alone, "progress"),
@@ -193,7 +223,7 @@ RULE_OMISSIONS: Sequence[Omission] = (
     omission("nobody beyond max_open", no_cap, "cap"),
     omission("oldest first", youngest_first, "order"),
     omission("VIP before escalated before regular", no_urgency, "order"),
-    omission("the queue is drained", never_drained, "progress"),
+    omission("the queue is drained", never_drained, "progress", start=9),
     omission("transitions are the table's", leave_the_table, "transitions"),
     omission(
         "a deadline that was replaced is void",
@@ -210,6 +240,9 @@ RULE_OMISSIONS: Sequence[Omission] = (
     omission("wrap-up takes room", nobody_wraps_up, "cap", start=1, **{**BUSY, "policy": 1, "mixed": False}),
     omission("who has waited long ranks higher", never_promoted, "order", start=14, **PROMOTING),
     omission("a contact's language is spoken", everybody_speaks_everything, "owner", start=2, **{**BUSY, "policy": 2}),
+    omission("nobody is given anything out of hours", nobody_is_closed, "hours", **HOURLY),
+    omission("teams open and close in time", an_hour_late, "hours", "progress", **HOURLY),
+    omission("hours are decided until they change", never_opened, "hours", **HOURLY),
     omission("one owner", give_away_without_release, "owner"),
     omission("seq has no gap", skip_a_seq, "sequence"),
 )

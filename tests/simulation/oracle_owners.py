@@ -14,6 +14,7 @@ from events.topics import ASSIGNMENTS_LOG, ROUTING_LOG
 from routing.steps import ROUTES
 from tests.simulation.kept import Kept, KeptLog, Line
 from tests.simulation.observer import ViolationError
+from tests.simulation.oracle_hours import Hours
 
 Key = tuple[str, str]  # contact and conversation
 MAX_OPEN_DEFAULT: Final = 20
@@ -78,6 +79,7 @@ class Desk:
     presence: dict[str, str | None] = field(default_factory=dict)
     owners: dict[Key, str] = field(default_factory=dict)  #: who was only offered something included
     waiting: dict[Key, Waiting] = field(default_factory=dict)
+    hours: Hours = field(default_factory=Hours)
 
     def open(self, agent: str) -> int:
         """How many conversations he has."""
@@ -99,7 +101,7 @@ class Desk:
             if leader in self.owners:
                 return {self.owners[leader]} if self.room(self.owners[leader]) else set()
         found: set[str] = set()
-        for target in waiting.targets:
+        for target in self.hours.serving(waiting.targets):
             for agent in self._named(target, waiting):
                 present = self.presence.get(agent) in {None, "online"}
                 if (present or not target.get("only_online", True)) and self.room(agent):
@@ -142,6 +144,7 @@ class Owners:
         desk = self.desks.setdefault(record.workspace, Desk())
         key = (record.contact, str(record.subject))
         where = f"{ASSIGNMENTS_LOG} at {line.stored.offset}: {key}"
+        desk.hours.feed(record.type, data, record.at_ms, where)
         if record.type == "agent.changed":
             agent = str(record.subject)
             desk.presence[agent] = data["presence"]
@@ -162,6 +165,7 @@ class Owners:
                 raise ViolationError("owner", f"{where} waits, but {desk.owners[key]} has it")
             desk.waiting[key] = Waiting.told(data)
         elif record.type in {"assignment.made", "assignment.offered"}:
+            desk.hours.check_given(data, record.at_ms, where)
             if key in desk.offers and desk.owners[key] == data["agent"]:
                 self._accepted(desk, key, data, record.at_ms, where)
             else:
@@ -240,6 +244,7 @@ def _check_progress(owners: Owners) -> None:
 def _check_times(owners: Owners, over_ms: int) -> None:
     """Nothing goes on that had to end before ``over_ms``."""
     for name, desk in owners.desks.items():
+        desk.hours.check_turned(over_ms, name)
         for agent, presence in desk.presence.items():
             if desk.ttl_ms is None or agent not in desk.records or agent not in desk.heard_ms or presence == "offline":
                 continue

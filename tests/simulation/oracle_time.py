@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from events.log import TopicPartition
 from tests.simulation.kept import Kept, KeptLog, Line
 from tests.simulation.observer import ViolationError
+from tests.simulation.oracle_hours import Hours
 
 AGENTS_KINDS: Final = frozenset({"lease", "wrap-up"})
 Ends: TypeAlias = dict[tuple[str, str], dict[str, int]]  #: when the times of an agent end; "": what the policy says
@@ -28,12 +29,15 @@ def check_time(kept: Kept) -> None:
         armed: dict[tuple[str, str, str | None, str], dict[int, Armed]] = {}
         decided_at = _decided_at(log)
         ends: Ends = {}
+        hours: dict[str, Hours] = {}
         for number, line in enumerate(log.lines):
             if not line.is_decided:
                 continue
             told = line.record.data.get("input")
             if told is not None and told["type"] == "deadline.passed" and told["kind"] in AGENTS_KINDS:
                 _check_agents_time(log, line, told, ends)
+            elif told is not None and told["type"] == "deadline.passed" and told["kind"] == "hours":
+                _check_hours(log, line, told, hours.setdefault(line.record.workspace, Hours()))
             elif told is not None and told["type"] == "deadline.passed" and told["kind"] != "drain":
                 scope = (line.record.workspace, line.record.contact, line.record.subject, told["kind"])
                 current = armed.get(scope, {})
@@ -49,6 +53,8 @@ def check_time(kept: Kept) -> None:
                 _check_barrier(kept, log, number, deadline, decided_at)
             _arm(log, line, armed)
             _hear(line, ends)
+            here = hours.setdefault(line.record.workspace, Hours())
+            here.feed(line.record.type, line.record.data, line.record.at_ms, f"{log.place} at {line.stored.offset}")
 
 
 def _check_agents_time(log: KeptLog, line: Line, told: dict[str, Any], ends: Ends) -> None:
@@ -57,6 +63,13 @@ def _check_agents_time(log: KeptLog, line: Line, told: dict[str, Any], ends: End
     if due_ms is None or line.record.at_ms < due_ms:
         where = f"{log.place} at {line.stored.offset}"
         raise ViolationError("time", f"{where}: {told} fires at {line.record.at_ms}, not at {due_ms}")
+
+
+def _check_hours(log: KeptLog, line: Line, told: dict[str, Any], hours: Hours) -> None:
+    """Teams open or close not before their time, and by the deadline that the last record about them has armed."""
+    if told["seq"] != hours.seq or hours.due_ms is None or line.record.at_ms < hours.due_ms:
+        where = f"{log.place} at {line.stored.offset}"
+        raise ViolationError("time", f"{where}: {told} fires, but {hours.seq} has armed one for {hours.due_ms}")
 
 
 def _hear(line: Line, ends: Ends) -> None:

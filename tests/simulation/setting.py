@@ -43,6 +43,28 @@ _SMALL: Final = {
     'wait_max = "1h"': 'wait_max = "10m"',
     "skip_channels = []": 'skip_channels = ["letter"]',
 }
+
+
+def _spans(first_s: int, open_s: int, every_s: int) -> str:
+    """Spans of the day on which simulations begin, so many that teams open and close all the time."""
+    spans = [(start // 60, (start + open_s) // 60) for start in range(first_s, first_s + 3 * 3_600, every_s)]
+    return str([f"{a // 60:02}:{a % 60:02}-{b // 60:02}:{b % 60:02}" for a, b in spans]).replace("'", '"')
+
+
+_HOURS: Final = f"""
+[hours.office]
+teams = ["support", "managers"]
+zone = "Asia/Kolkata"
+sunday = {_spans(15 * 3_600 + 49 * 60, 60, 420)}
+message = true
+outside = {{ team = "vip-desk", strategy = "least-open" }}
+[hours.desk]
+teams = ["vip-desk"]
+zone = "UTC"
+sunday = {_spans(10 * 3_600 + 22 * 60, 120, 360)}
+message = true
+[agents]
+"""
 POLICIES: Final[tuple[Policy, ...]] = (
     _policy("first", {**_SMALL, 'grace = "5s"': 'grace = "0s"', "# late = ": "late = "}),
     _policy(
@@ -75,6 +97,16 @@ POLICIES: Final[tuple[Policy, ...]] = (
             'wait_max = "10m"': 'wait_max = "10m"\npromote_after = "1m"',
         },
     ),
+    _policy(
+        "fourth",
+        {
+            **_SMALL,
+            "[agents]\n": _HOURS,
+            "max_open = 1 ": "max_open = 2 ",
+            'agent = "maya"\nfallback = { team = "managers", strategy = "least-open" }': 'team = "managers"',
+            'answer_timeout = "4m"': 'answer_timeout = "2m"',
+        },
+    ),
 )
 
 
@@ -91,4 +123,4 @@ def book(number: int) -> PolicyBook:
 
 def policies(number: int) -> dict[str, Policy]:
     """The policy of each workspace."""
-    return {"default": POLICIES[number % len(POLICIES)], "other": POLICIES[(number + 1) % len(POLICIES)]}
+    return {"default": POLICIES[number % len(POLICIES)], "other": POLICIES[(number + 1) % 3]}

@@ -30,6 +30,10 @@ def green(seed):
     for log in Kept(world).logs:
         types |= {line.record.data["input"]["type"] for line in log.decided if "input" in line.record.data}
         types |= {line.record.type for line in log.decided}
+        types |= {
+            f"{log.spec.role} {name}" for line in log.decided for name in {"closed", "opens_ms"} & {*line.record.data}
+        }
+        types |= {line.record.data["reason"] for line in log.decided if "reason" in line.record.data}
         if log.place.topic == ROUTING_LOG:
             states |= {line.record.data.get("to") for line in log.decided}
     return set(world.counts), types, states
@@ -85,6 +89,7 @@ def test_the_seeds_are_worth_running():
         "reply.failed", "crm.answered", "crm.failed", "deadline.passed", "assignment.requested", "assignment.ended",
         "assignment.taken", "assignment.refused", "agent.updated", "agent.presence", "agent.removed",
         "assignment.accepted", "agents.configured", "assignment.queued", "assignment.made", "assignment.released",
+        "hours.changed", "outside-hours", "assigner opens_ms", "router closed",
     } <= types  # fmt: skip
     assert {
         "opened", "awaiting-email", "email-retry-1", "email-retry-2", "email-retry-3", "fetching-crm", "routed-vip",

@@ -37,6 +37,7 @@ RESTLESS_ROUNDS_MAX: Final = 6
 RESTARTS: Final = 5  #: clean ones, of each lane in a calm run
 SKEWS_MS: Final = (0, 0, -90_000, 120_000, 240_000)  #: apart by less than the limit that stops a lane
 OWNERS_MAX: Final = 2
+HOURS_POLICY: Final = 3  #: the policy whose teams open and close all the time
 
 
 @dataclass(kw_only=True)
@@ -70,7 +71,7 @@ class Plan:
             trouble_s=rng.choice((40.0, 120.0, 300.0)),
             contacts=rng.choice((2, 4, 6, 10)),
             agents=rng.randint(1, 4),
-            policy=seed % 3,
+            policy=HOURS_POLICY if seed % 5 == 4 else seed % 3,
             mixed=rng.random() < 0.4,
             steps=rng.randint(1, 6),
             gap_s=rng.choice((2.0, 20.0, 60.0)),
@@ -254,7 +255,9 @@ class World:
 
     def _policies(self) -> int:
         """Which policies a process has: all the same, or each its own."""
-        return self.rng.randrange(3) if self.plan.mixed and not self.plan.calm else self.plan.policy
+        if not self.plan.mixed or self.plan.calm:
+            return self.plan.policy
+        return self.rng.randrange(HOURS_POLICY + 1 if self.plan.policy == HOURS_POLICY else HOURS_POLICY)
 
     async def _settle(self, spec: LaneSpec, partition: int) -> None:
         """Leave one owner, now and then two, or start one; what had been asked to stop is not counted on."""

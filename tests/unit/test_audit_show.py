@@ -141,6 +141,43 @@ def test_a_reply_that_is_not_marked_as_sent_is_told_so() -> None:
     assert "message is to go out (the log does not say yet that it has)" in text(asyncio.run(run()))
 
 
+HOURS = """\
+[hours.office]
+teams = ["support"]
+zone = "Europe/Berlin"
+sunday = ["09:00-17:00"]
+outside = { team = "night" }
+message = true
+"""
+
+
+def test_what_hours_had_to_do_with_it_is_told() -> None:
+    """The stories begin on a Saturday evening; the night's agent comes later, and the team at eight in UTC."""
+
+    async def run(*, night: bool) -> list[Step]:
+        log = MemoryLog(cluster_id="c", clock_ms=lambda: START_MS)
+        hours = HOURS if night else HOURS.replace("outside", "# outside")
+        async with Town(log, {"default": policy(("[agents]\n", f"{hours}[agents]\n"))}, contacts=1) as town:
+            for agent, team in (("sam", "support"), ("nina", "night")):
+                await town.agent("agent.updated", agent, teams=[team])
+            await town.tell("conversation.opened", "v1", "c1", contact={"id": "c1", "email": "ann@example.com"})
+            await town.settle()
+            await town.passes(11 * 3_600_000)
+            return (await steps(log, await find(log, "v1", workspace="default"), personal=True))[0]
+
+    waits = asyncio.run(run(night=False))
+    assert [step.what for step in waits][2:] == ["Waits in the queue of route regular", "Given to sam of team support"]
+    assert "nobody who could have it is there: hours office open at 2026-11-22T08:00:00.000Z" in waits[1].details
+    assert any(line.startswith("  “Thank you for your message. Our team") for line in waits[1].details)
+    assert "out of hours: office, until 2026-11-22T08:00:00.000Z" in waits[2].details
+    assert "nobody who could have it is there before 2026-11-22T08:00:00.000Z" in waits[2].details
+    assert "a team opened or closed" in waits[3].details[0]
+    served = asyncio.run(run(night=True))
+    assert served[2].what == "Given to nina of team night"
+    assert served[2].why == "its team is out of hours, and this is who stands in then [outside-hours]"
+    assert "out of hours: office, until 2026-11-22T08:00:00.000Z" in served[2].details
+
+
 def test_words_of_codes_and_candidates() -> None:
     assert reason_words("http-503") == "the CRM answered with status 503 [http-503]"
     assert reason_words("customer left") == "customer left"

@@ -204,7 +204,7 @@ BAD = [
     ("agents.anna.weight = 0", "agents.anna.weight", "from 1"),
     ("agents.anna.languages = 'fr'", "agents.anna.languages", "list"),
     ("agents.anna.wrap_up = 'x'", "agents.anna.wrap_up", "duration"),
-    ("hours = {}", "hours", "arrives in a later version"),
+    ("hours = 3", "hours", "table"),
 ]  # fmt: skip
 
 

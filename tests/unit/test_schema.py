@@ -45,7 +45,9 @@ COMMON = {
 OUTPUTS = {
     "reply.requested": {"kind": "ask", "attempt": 1, "text": "Your e-mail?"},
     "contact.email-captured": {"contact": {"id": "c1", "email": "ann@example.com"}},
-    "conversation.queued": {"route": "vip", "route_reason": "vip", "target": {"agent": "anna"}, "overdue": True},
+    "conversation.queued": {
+        "route": "vip", "route_reason": "vip", "target": {"agent": "anna"}, "overdue": True, "opens": NOON,
+    },
     "conversation.offered": {"agent": "anna", "token": "t", "until": NOON},
     "conversation.offer-withdrawn": {"agent": "anna", "token": "t", "reason": "declined"},
     "conversation.accept-refused": {"agent": "anna", "token": "t", "reason": "offer-over"},

@@ -30,7 +30,7 @@ def policy() -> Policy:
 
 def all_of(language: str) -> list[str]:
     found = texts.DEFAULTS[language]
-    return [found.ask, *found.retry, found.success, found.escalated]
+    return [found.ask, *found.retry, found.success, found.escalated, found.closed]
 
 
 def test_there_are_five_languages() -> None:
@@ -40,10 +40,10 @@ def test_there_are_five_languages() -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_text_says_something_of_its_own(language: str) -> None:
     found = all_of(language)
-    assert len(found) == 6
+    assert len(found) == 7
     assert all(len(text) > 40 for text in found)
-    assert len(set(found)) == 6
-    assert len({text for other in LANGUAGES for text in all_of(other)}) == 30
+    assert len(set(found)) == 7
+    assert len({text for other in LANGUAGES for text in all_of(other)}) == 35
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

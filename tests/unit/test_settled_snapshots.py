@@ -1,0 +1,200 @@
+"""Snapshots keep conversations that are over many in one entry, and what happened to them since wins."""
+
+import pytest
+
+from consumers import snapshots
+from consumers.policy_book import LanePolicies, PolicyBook
+from consumers.restore import Tail
+from consumers.snapshots import LANE, SETTLED, Snapshots, parts_of
+from consumers.specs import ASSIGNER
+from events.chain import NOTHING_BEFORE, Entry, seal
+from events.log import NewRecord, TopicPartition
+from events.memory import MemoryLog
+from events.records import Moment, genesis, hash_of
+from events.topics import ASSIGNMENTS_LOG, ASSIGNMENTS_SNAPSHOTS, partition_counts
+from routing.workspace_state import is_settled
+from tests.simulation.virtual_loop import run_virtual
+from tests.workspace_given import Lane
+
+PLACE = TopicPartition(ASSIGNMENTS_LOG, 0)
+ENTRIES = TopicPartition(ASSIGNMENTS_SNAPSHOTS, 0)
+
+
+class World:
+    """A desk, and a log whose length is all that matters to a snapshot."""
+
+    def __init__(self):
+        self.log = MemoryLog(cluster_id="here", clock_ms=lambda: 0, topics=partition_counts(1, 1))
+        self.desk = Lane(confirms=False)
+        self.desk.rules()
+        self.desk.has("anna", "support", max_open=50)
+        self.tail = Tail(log_id="here")
+        self.policies = LanePolicies(PolicyBook({}))
+        self.writer = self.another()
+
+    def another(self):
+        return Snapshots(self.log, ASSIGNER, 0)
+
+    def serves(self, *names):
+        for name in names:
+            self.desk.asks(name)
+            self.desk.ends(name)
+
+    async def snapshot(self, *writers):
+        """Of what is confirmed, after one more record."""
+        value = genesis(ASSIGNMENTS_LOG, 0, Moment.at(self.tail.end), log_id="here", cluster_id="here", count=1)
+        records = seal(
+            PLACE, [Entry(b"", value, hash_of(value))],
+            expected=self.tail.end, log_id="here", after=NOTHING_BEFORE, progress=None,
+        )  # fmt: skip
+        self.tail.end = (await self.log.append(PLACE, records, expected=self.tail.end)).offset_next
+        self.tail.after = hash_of(value)
+        changed = self.desk.workspaces.confirm()
+        for writer in writers or (self.writer,):
+            writer.note(changed, 1)
+            writer.begin(self.desk.workspaces, self.tail, self.policies)
+            await writer.settle()
+
+    async def entries(self):
+        """Key and value of each that is there, the removed ones left out."""
+        last = {}
+        for record in (await self.log.read(ENTRIES, 0, records_max=10_000)).records:
+            last[record.key.decode()] = record.value
+        return {key: value for key, value in last.items() if value is not None}
+
+    async def loaded(self):
+        """The state that a successor loads; None if it must fold the log."""
+        state = ASSIGNER.new_state()
+        found = await self.another().load(state, Tail(log_id="here"), LanePolicies(PolicyBook({})))
+        return state if found else None
+
+    async def is_restored(self):
+        state = await self.loaded()
+        return state is not None and dict(state.parts()) == dict(self.desk.workspaces.parts())
+
+
+async def _together():
+    world = World()
+    world.serves(*map(str, range(30)))
+    world.desk.asks("open")
+    await world.snapshot()
+    together = [key for key in await world.entries() if key.startswith(SETTLED)]
+    assert len(together) == 1
+    assert len(parts_of("settled-0", (await world.entries())[together[0]])) == 30
+    assert await world.is_restored()
+    agents = (await world.loaded()).state.desk("default").agents
+    assert agents["anna"].open == 1
+
+
+def test_conversations_that_are_over_stand_in_one_entry_and_are_loaded_again():
+    run_virtual(_together())
+
+
+async def _again():
+    world = World()
+    world.serves("one", "two", "three")
+    await world.snapshot()
+    world.desk.asks("two", run=2)
+    await world.snapshot()
+    assert await world.is_restored()
+    assert (await world.loaded()).state.desk("default").agents["anna"].open == 1
+    world.desk.ends("two")
+    await world.snapshot()
+    assert not any("two@" in key for key in await world.entries())
+    assert await world.is_restored()
+
+
+def test_one_that_is_opened_again_is_open_and_one_that_ends_again_is_over():
+    run_virtual(_again())
+
+
+async def _left_behind():
+    """A writer that stopped before it removed what it had replaced."""
+    world = World()
+    world.desk.asks("one")
+    await world.snapshot()
+    stale = {key: value for key, value in (await world.entries()).items() if "one@" in key}
+    world.desk.ends("one")
+    await world.snapshot()
+    await world.log.publish([NewRecord(*ENTRIES, key.encode(), value) for key, value in stale.items()])
+    assert len(stale) == 1
+    assert await world.is_restored()
+
+
+def test_an_older_entry_of_one_that_is_over_does_not_bring_it_back():
+    run_virtual(_left_behind())
+
+
+async def _two_writers():
+    world = World()
+    other = world.another()
+    world.serves("one")
+    await world.snapshot(world.writer, other)
+    world.serves("two")
+    await world.snapshot(world.writer)
+    world.serves("three")
+    late = world.another()
+    late.note({key: part for key, part in world.desk.workspaces.parts() if "two" in key}, 1)
+    await world.snapshot(world.writer, late)
+    assert await world.is_restored()
+
+
+def test_what_two_writers_keep_at_the_same_offset_is_all_there():
+    run_virtual(_two_writers())
+
+
+async def _missing():
+    world = World()
+    world.serves("one")
+    await world.snapshot()
+    world.serves("two")
+    await world.snapshot()
+    for key in [key for key in await world.entries() if key.startswith(SETTLED)]:
+        await world.log.publish([NewRecord(*ENTRIES, key.encode(), None)])
+        assert await world.loaded() is None
+
+
+def test_a_snapshot_that_lacks_some_of_them_is_not_used():
+    run_virtual(_missing())
+
+
+async def _bounded():
+    world = World()
+    world.serves(*map(str, range(40)))
+    await world.snapshot()
+    sizes = [len(value) for key, value in (await world.entries()).items() if key.startswith(SETTLED)]
+    assert len(sizes) > 5
+    assert max(sizes) < 1_000 + 250
+    assert await world.is_restored()
+
+
+def test_an_entry_holds_a_bounded_number_of_bytes(monkeypatch):
+    monkeypatch.setattr(snapshots, "SETTLED_BYTES_MAX", 1_000)
+    run_virtual(_bounded())
+
+
+async def _of_others():
+    world = World()
+    world.desk.workspace = "settled-"
+    world.serves("one")
+    await world.snapshot()
+    assert await world.is_restored()
+
+
+def test_a_workspace_may_be_named_as_these_entries_begin():
+    run_virtual(_of_others())
+
+
+def test_only_what_nothing_follows_from_is_settled():
+    world = World()
+    world.desk.asks("open")
+    world.serves("over")
+    world.desk.refuses("refused")
+    world.desk.loses("anna")
+    settled = {key for key, part in world.desk.workspaces.parts() if is_settled(part)}
+    assert settled == {"default/conversation/contact-of-over/over", "default/conversation/contact-of-refused/refused"}
+
+
+@pytest.mark.parametrize("key", [LANE, "default/conversation/a/b", "settled-/config"])
+def test_every_other_entry_holds_itself(key):
+    assert parts_of(key, b"{}") == {key: b"{}"}
