@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
-from consumers.cli import audit, crm, dead_letters, policy, topics
+from consumers.cli import audit, crm, dead_letters, policy, topics, workspace
 from consumers.cli.chat import chat_command
 from consumers.cli.demo import demo_command
 from consumers.cli.errors import DONE, report
+from consumers.cli.fairness import fairness_command
 from consumers.cli.output import flush, swallow_broken_pipe
 from consumers.cli.publish import publish_command
 from consumers.cli.schema import schema_command
@@ -38,6 +39,8 @@ app.command("publish")(publish_command)
 app.command("tail")(tail_command)
 app.command("chat")(chat_command)
 app.add_typer(audit.app, name="audit")
+app.add_typer(workspace.app, name="workspace")
+app.command("fairness")(fairness_command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(crm.app, name="crm")
 app.add_typer(topics.app, name="topics")

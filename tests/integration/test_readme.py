@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from routing.diagram import mermaid
+from routing.policy_checks import warnings
+from routing.policy_file import parse_policy
+from routing.policy_template import template_text
 
 TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text()
@@ -23,6 +26,8 @@ def blocks(language):
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A copy of what a user has after cloning and the first set-up."""
+    # Set up here, or the copy's commands would set the shared .venv up for the copy.
+    subprocess.run(["bash", "-c", "source deploy/setup.sh; setup_venv dev"], cwd=TOP, check=True, timeout=TIMEOUT_S)
     top = tmp_path_factory.mktemp("clone")
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=TOP, check=True, capture_output=True
@@ -49,6 +54,7 @@ EXPECTED = {
     "deploy/demo.sh": "nobody meddled",
     "tests/run.sh": " passed",
     "vip-router publish": "conversation.assigned",
+    "vip-router fairness": "time to assign",
 }
 
 
@@ -62,8 +68,14 @@ def test_a_command_block_runs_as_it_stands(block, checkout):
 
 def test_each_kind_of_block_is_known():
     """A block in another language would be run by nobody."""
-    assert set(re.findall(r"^```(\w+)$", README, re.MULTILINE)) == {"bash", "mermaid", "python", "sh"}
+    assert set(re.findall(r"^```(\w+)$", README, re.MULTILINE)) == {"bash", "mermaid", "python", "sh", "toml"}
     assert len(blocks("bash")) == len(EXPECTED)
+
+
+@pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: block.split("\n")[0])
+def test_a_piece_of_a_policy_is_right(block):
+    policy = parse_policy(template_text().replace("[agents]\n", f"{block}\n[agents]\n", 1), source="README")
+    assert warnings(policy) == []
 
 
 def test_the_diagram_is_drawn_from_the_machine():
