@@ -27,7 +27,7 @@ from routing.inputs import (
 )
 from routing.offers import decide_answer, missed
 from routing.strategies import Chosen
-from routing.waits import has_passed
+from routing.waits import caught_up, has_passed
 from routing.workspace_agents import configure_next, decide_agent, decide_agents_time, ignored_by_nobody, rest_next
 from routing.workspace_index import LIVE, Desk
 from routing.workspace_parts import ConversationId, ConversationPart, Routing, routing_data
@@ -111,11 +111,20 @@ def _release_next(desk: Desk, agent: str, now_ms: int) -> Decision:
     parts = {conversation: desk.conversation(conversation) for conversation in desk.owned(agent)}
     conversation = min(parts, key=lambda each: (_place(parts[each]), each))
     part = parts[conversation]
-    return _release(conversation, part, part.routing, "agent-removed", now_ms)
+    routing = part.routing
+    if routing is not None:
+        waits_on = part.status == "offered"  # it never had an owner
+        routing = caught_up(desk, conversation, routing, now_ms) if waits_on else _waits_anew(routing, now_ms)
+    return _release(conversation, part, routing, "agent-removed", now_ms)
 
 
 def _place(part: ConversationPart) -> tuple[int, ...]:
     return () if part.routing is None else part.routing.place
+
+
+def _waits_anew(routing: Routing, now_ms: int) -> Routing:
+    """As it waits after it had an owner: at its old place, with all its time."""
+    return armed(replace(routing, queued_ms=now_ms), now_ms)
 
 
 def _release(
@@ -127,13 +136,13 @@ def _release(
     *,
     wrap_up_ms: int = 0,
 ) -> Decision:
-    """Take the owner away; with a ``routing`` it waits there, at its old place, else it is over.
+    """Take the owner away; with a ``routing`` it waits so, else it is over.
 
     ``wrap_up_ms`` is how long it takes the owner's room after its end.
     """
     data: dict[str, Any] = {"from": part.status, "to": "ended", "agent": part.agent, "reason": reason}
     if routing is not None:
-        data |= {"to": "waiting", **routing_data(armed(replace(routing, queued_ms=now_ms), now_ms))}
+        data |= {"to": "waiting", **routing_data(routing)}
     elif part.routing is not None:
         data |= shown(part.routing)
     data |= withdrawn(part)
@@ -212,7 +221,7 @@ def _put_back(case: _Case, body: AssignmentTaken) -> Decision:
         routing = _routing_or_fallback(case, body)
         if routing is None:
             return case.ignored("no-route")
-        return _release(case.id, part, routing, "by-hand", case.now_ms)
+        return _release(case.id, part, _waits_anew(routing, case.now_ms), "by-hand", case.now_ms)
     return case.ignored(_unowned(part)) if body.fallback is None else _route(case, body.fallback)
 
 

@@ -426,8 +426,9 @@ class Reference:
         if agent is not None and status == "assigned":
             self._had(which, agent, now)
         if place is not None:
-            outcome = self._wait(which, replace(place, queued=now).armed(now), "assignment.released")
-            outcome = (*outcome, agent, reason)
+            had_owner = status == "assigned"
+            place = replace(place, queued=now).armed(now) if had_owner else self._caught_up(which, place, now)
+            outcome = (*self._wait(which, place, "assignment.released"), agent, reason)
         else:
             until = self._wraps(agent, now) if status == "assigned" else None
             self.talks[which] = Talk(status="ended", seq=self.talks[which].seq, offers=self.talks[which].offers)

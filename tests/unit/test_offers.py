@@ -228,6 +228,17 @@ def test_an_offered_conversation_of_a_removed_agent_goes_to_the_next(lane: Lane)
     assert offered(records) == [("c1", "bob")]
 
 
+def test_the_wait_goes_on_where_it_was_when_the_agent_of_an_offer_is_removed(lane: Lane) -> None:
+    """It never had an owner: the contact has waited all the time."""
+    asked_ms = lane.now_ms
+    lane.asks("c1", ACCEPT)
+    lane.passes(10_000)
+    (_changed, released, _offered) = lane.loses("anna")
+    assert released.data["queued_ms"] == asked_ms
+    (made, *_) = lane.accepts("bob", "c1")
+    assert made.data["waited_ms"] == 10_000
+
+
 def test_a_joined_conversation_waits_for_the_answer_and_follows_without_an_offer(lane: Lane) -> None:
     lane.asks("c1", ACCEPT, contact="contact-of-c1")
     assert types(lane.asks("c2", ACCEPT, contact="contact-of-c1", join="c1")) == ["assignment.queued"]
