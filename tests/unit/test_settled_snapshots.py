@@ -59,7 +59,7 @@ class World:
         """Key and value of each that is there, the removed ones left out."""
         last = {}
         for record in (await self.log.read(ENTRIES, 0, records_max=10_000)).records:
-            last[record.key.decode()] = record.value
+            last[(record.key or b"").decode()] = record.value
         return {key: value for key, value in last.items() if value is not None}
 
     async def loaded(self):
