@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
 from consumers.desk.plot import Series, bars, lines
-from tests.bench.month_model import ROUTES, SHIFT_MS, STICKY_MS, Setting
+from tests.bench.month_model import MINUTE_MS, ROUTES, SHIFT_MS, STICKY_MS, Setting
 from tests.bench.month_results import HOURS, Result
 
 POINTS: Final = 60  #: of a line over all agents
@@ -126,7 +126,8 @@ def _plots(results: Sequence[Result]) -> list[str]:
     labels = [f"{route}, {name}" for route in ROUTES for name in ("p95", "p99")]
     waits = [
         Series(
-            result.strategy, [value for route in ROUTES for value in (result.waits[route].p95, result.waits[route].p99)]
+            result.strategy,
+            _minutes(value for route in ROUTES for value in (result.waits[route].p95, result.waits[route].p99)),
         )
         for result in results
     ]
@@ -134,16 +135,20 @@ def _plots(results: Sequence[Result]) -> list[str]:
     places = range(0, agents, max(agents // POINTS, 1))
     given = [Series(result.strategy, [result.an_hour[place] for place in places]) for result in results]
     load = [Series("all strategies", results[0].load_by_hour)]
-    by_hour = [Series(result.strategy, result.p95_by_hour) for result in results]
+    by_hour = [Series(result.strategy, _minutes(result.p95_by_hour)) for result in results]
     return [
-        bars("Time to assign by class", labels, waits, words=duration),
-        lines("Time to assign of regular conversations by hour of the day, p95", _HOURS, by_hour, words=duration),
+        bars("Time to assign by class", labels, waits, y_label="minutes", logarithmic=True),
+        lines("Time to assign of regular conversations, p95", _HOURS, by_hour, y_label="minutes, by hour of the day"),
         lines("Conversations that come in an hour for each agent online", _HOURS, load),
         lines(
             "Conversations for each hour on shift, agent by agent", [f"agent {place + 1}" for place in places], given,
             y_label="agents in the order of how many they got",
         ),
     ]  # fmt: skip
+
+
+def _minutes(values_ms: Iterable[float | None]) -> list[float | None]:
+    return [None if value_ms is None else value_ms / MINUTE_MS for value_ms in values_ms]
 
 
 def _html(table: Table) -> str:

@@ -125,7 +125,7 @@ def test_the_page_is_one_whole_file_with_tables_and_plots_and_says_its_seed():
     plots = re.findall(r"<svg.*?</svg>", written, flags=re.DOTALL)
     assert [ET.fromstring(plot)[0].text for plot in plots] == [
         "Time to assign by class",
-        "Time to assign of regular conversations by hour of the day, p95",
+        "Time to assign of regular conversations, p95",
         "Conversations that come in an hour for each agent online",
         "Conversations for each hour on shift, agent by agent",
     ]
