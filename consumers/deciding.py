@@ -37,6 +37,13 @@ class Aside(NamedTuple):
     told: str  #: for the program's log
 
 
+class Ahead(NamedTuple):
+    """An input that was read and decided before it is its turn to be recorded."""
+
+    event: Event
+    decision: Decision | None
+
+
 @dataclass(slots=True)
 class Batch:
     """What one append will hold, and what has to be known elsewhere before it."""
@@ -49,6 +56,7 @@ class Batch:
     positions: dict[str, int] = field(default_factory=dict)
     inputs: int = 0  #: how many of those offered were decided
     size_bytes: int = 0
+    unfolded: list[LogRecord] = field(default_factory=list)  #: made, and not yet part of the state
 
     @property
     def next_offset(self) -> int:
@@ -119,7 +127,10 @@ class Deciding:
                 count = unfit.index
 
     def _decide(self, inputs: Sequence[Input], end: int, now: Moment) -> Batch:
-        """In small groups, each step over a whole group: code and data stay in the processor's caches."""
+        """In small groups, each step over a whole group: code and data stay in the processor's caches.
+
+        Where inputs concern different contacts, that holds for deciding, recording and folding too.
+        """
         batch = Batch(end, now)
         for first in range(0, len(inputs), GROUP_INPUTS):
             group = inputs[first : first + GROUP_INPUTS]
@@ -138,17 +149,54 @@ class Deciding:
         self, group: Sequence[Input], admitted: Sequence[Event | Aside], batch: Batch, made: list[LogRecord]
     ) -> bool:
         """Decide the inputs in their order, ``made`` gets their records; True when the append is full."""
-        for item, event in zip(group, admitted, strict=True):
+        ahead: dict[int, Ahead] = {}
+        for place, (item, event) in enumerate(zip(group, admitted, strict=True)):
             if isinstance(event, Event):
-                self._decide_safely(event, item, batch, made)
+                if place not in ahead:
+                    self._fold(batch)
+                    ahead = self._look_ahead(admitted, place, batch.now)
+                self._decide_safely(event, ahead.get(place), item, batch, made)
             else:
                 batch.set_aside(event)
             if isinstance(item, StoredRecord):
                 batch.positions[item.topic] = item.offset + 1
             batch.inputs += 1
             if batch.size_bytes >= self._limits.append_bytes_soft:
+                self._fold(batch)
                 return True
+        self._fold(batch)
         return False
+
+    def _look_ahead(self, admitted: Sequence[Event | Aside], first: int, now: Moment) -> dict[int, Ahead]:
+        """What inputs from ``first`` on lead to, by their place, up to the first that has to see an earlier one's fold.
+
+        One that cannot be decided ends it: its turn comes, and its error with it.
+        """
+        ahead: dict[int, Ahead] = {}
+        if not self._spec.decides_ahead:
+            return ahead
+        contacts: set[tuple[str, str]] = set()
+        try:
+            for place, event in enumerate(admitted[first:], start=first):
+                if isinstance(event, Event):
+                    contact = (event.workspace, event.contact)
+                    if contact in contacts:
+                        break
+                    contacts.add(contact)
+                    ahead[place] = self._decided(event, now)
+        except Exception:  # decided again when it is its turn, which tells
+            logger.debug("an input could not be decided ahead", exc_info=True)
+        return ahead
+
+    def _decided(self, event: Event, now: Moment) -> Ahead:
+        event = self._state.read(event, self._policies)
+        return Ahead(event, self._state.decide(event, self._policies, now.ms))
+
+    def _fold(self, batch: Batch) -> None:
+        """Fold what was made and is not folded yet."""
+        for record in batch.unfolded:
+            self._state.evolve(record)
+        batch.unfolded.clear()
 
     def _admit(self, record: StoredRecord, now: Moment) -> Event | Aside:
         """The event of a record that belongs here; anything else is to be set aside."""
@@ -161,22 +209,23 @@ class Deciding:
             return event
         return self._sent_on(record, home, now)
 
-    def _decide_safely(self, event: Event, item: Input, batch: Batch, made: list[LogRecord]) -> None:
+    def _decide_safely(
+        self, event: Event, ahead: Ahead | None, item: Input, batch: Batch, made: list[LogRecord]
+    ) -> None:
         """A fault of ours must not wedge the partition: the input that shows it goes to the dead letters."""
         try:
-            self._decide_one(event, item, batch, made)
+            self._decide_one(event, ahead, item, batch, made)
         except UnfitError:
             raise
         except Exception as error:
             logger.exception("a fault in the decider, at input %s", event.cause)
             raise UnfitError(batch.inputs, "fault", f"the decider failed with {type(error).__name__}") from error
 
-    def _decide_one(self, event: Event, item: Input, batch: Batch, made: list[LogRecord]) -> None:
+    def _decide_one(self, event: Event, ahead: Ahead | None, item: Input, batch: Batch, made: list[LogRecord]) -> None:
         now = batch.now
         before_bytes = batch.size_bytes
         try:
-            event = self._state.read(event, self._policies)
-            decision = self._state.decide(event, self._policies, now.ms)
+            event, decision = ahead or self._decided(event, now)
         except InputRefusedError as error:
             if not isinstance(item, StoredRecord):
                 raise
@@ -194,6 +243,7 @@ class Deciding:
             if not decision.more:
                 return
             first = False
+            self._fold(batch)
             decision = self._state.follow_up(event, self._policies, now.ms)
         detail = f"more than {self._limits.follow_ups_max} records follow from one input"
         raise UnfitError(batch.inputs, "fault", detail)
@@ -211,7 +261,7 @@ class Deciding:
         )
         record = built.record
         batch.store(decision.contact or event.workspace, built.value, record.hash)
-        self._state.evolve(record)
+        batch.unfolded.append(record)
         return record
 
     def _policy_offset(self, decision: Decision, event: Event, batch: Batch) -> int | None:

@@ -33,6 +33,7 @@ class LaneSpec:
     new_state: Callable[[], LaneState]
     outputs: Callable[[LogRecord, Origin], Sequence[NewRecord]]
     home: Callable[[Event], str]  #: the key whose partition an event belongs on
+    decides_ahead: bool  #: whether an input's decision depends on nothing but its own contact's records
     records_policies: bool  #: whether the decider reads policies, so that the log has to keep their texts
     configure: Callable[[str, Policy], Event] | None = None  #: an input that every take-over begins with
     settled: SettledParts | None = None  #: None: every part has an entry of its own in snapshots

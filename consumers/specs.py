@@ -24,6 +24,7 @@ ROUTER: Final = LaneSpec(
     new_state=Contacts,
     outputs=routing_outputs,
     home=lambda event: event.contact,
+    decides_ahead=True,
     records_policies=True,
 )
 
@@ -59,6 +60,7 @@ ASSIGNER: Final = LaneSpec(
     new_state=Workspaces,
     outputs=assignment_outputs,
     home=lambda event: event.workspace,
+    decides_ahead=False,
     records_policies=False,
     configure=_agents_of,
     settled=SettledParts(is_settled, read_settled, Workspaces.load_settled),

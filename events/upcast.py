@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from events.cloudevents import BadInputError
@@ -66,6 +67,7 @@ class Upcasts:
             raise BadInputError("bad-data", problem) from None
 
 
+@lru_cache(maxsize=1024)  # what we write ourselves names one each time
 def schema_version(type_: str, dataschema: str | None) -> int:
     """The version that ``dataschema`` names; 1 if there is none or it is not ours (a producer's own schema).
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from routing import conversation as rules
 from routing.answers import read_answer
-from routing.contact import Contact, Conversation, evolve
+from routing.contact import Contact, Conversation, Deadline, evolve
 from routing.decider import Decision, LogRecord, Parts, Policies
 from routing.inputs import Answer, Cause, DeadlineKind, DeadlinePassed, Event, MessageReceived, Opened
 
@@ -34,7 +34,7 @@ class Contacts:
 
     def contact(self, workspace: str, contact_id: str) -> Contact:
         """The state of a contact; a new one for somebody unheard of."""
-        found = self._parts.get(f"{workspace}/{contact_id}")
+        found = self._parts.values.get(f"{workspace}/{contact_id}")
         return Contact(workspace=workspace, id=contact_id) if found is None else found
 
     # --- LaneState ---
@@ -64,7 +64,7 @@ class Contacts:
     def evolve(self, record: LogRecord) -> None:
         """Fold one record."""
         key = f"{record.workspace}/{record.contact}"
-        before = self._parts.get(key)
+        before = self._parts.values.get(key)
         if before is None:
             before = Contact(workspace=intern(record.workspace), id=record.contact)
         self._parts.put(key, evolve(before, record))
@@ -172,10 +172,7 @@ class Contacts:
             self._indexed[key] = due_ms
             heappush(self._heap, (due_ms, key))
 
-    def _deadline_due_ms(self, conversation: Conversation) -> int | None:
-        deadline = conversation.deadline
-        if deadline is None:
-            return None
+    def _deadline_due_ms(self, deadline: Deadline) -> int:
         if deadline.kind == "crm":
             return max(deadline.due_ms, self._taken_over_ms + deadline.length_ms)
         return deadline.due_ms
@@ -185,9 +182,8 @@ class Contacts:
         for name in contact.open:
             conversation = contact.conversations[name]
             due_ms = conversation.forget_due_ms
-            deadline_ms = self._deadline_due_ms(conversation)
-            if deadline_ms is not None and deadline_ms < due_ms:
-                due_ms = deadline_ms
+            if conversation.deadline is not None:
+                due_ms = min(due_ms, self._deadline_due_ms(conversation.deadline))
             if earliest is None or due_ms < earliest:
                 earliest = due_ms
         return earliest
@@ -196,8 +192,7 @@ class Contacts:
         for name in contact.open:
             conversation = contact.conversations[name]
             deadline = conversation.deadline
-            due_ms = self._deadline_due_ms(conversation)
-            if deadline is not None and due_ms is not None and due_ms <= now_ms:
+            if deadline is not None and (due_ms := self._deadline_due_ms(deadline)) <= now_ms:
                 yield _deadline_event(contact, conversation, deadline.kind, deadline.seq, due_ms)
             elif conversation.forget_due_ms <= now_ms:
                 seq = conversation.heard_seq
