@@ -51,7 +51,7 @@ class LaneLimits:
     backlog_max: int = 5_000  #: outputs not yet confirmed, above which the lane stops deciding
     positions_inputs: int = 10_000  #: inputs without a record, after which the positions are recorded
     positions_interval_ms: int = 600_000
-    snapshot_records: int = 50_000  #: records between snapshots
+    snapshot_records: int = 10_000  #: between snapshots: so many are folded at most at a take-over
     wait_max_s: float = 60.0  #: look at the clock at least as often: it may be set
     clock_warn_ms: int = 5_000
     clock_stop_ms: int = 60_000
