@@ -90,9 +90,10 @@ class Town:
                     task.result()
             if all(lane.is_idle() for lane in self.lanes) and await self._caught_up():
                 quiet += 1
-                if quiet >= 3 and not await self._answer():
+                if quiet < 3:
+                    continue
+                if not await self._answer():
                     return
-                continue
             quiet = 0
         raise AssertionError("the lanes do not come to rest")
 

@@ -6,16 +6,16 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pytest
 
-from consumers.audit.report import Difference
 from consumers.audit.verify import verify
 from events.memory import MemoryLog
 from events.sqlite.log import SqliteLog
 from events.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS, ASSIGNMENTS_LOG, REPLIES, ROUTING_LOG
+from tests.audit_breaks import Found, forged, set_data, verified
 from tests.audit_support import START_MS, Tampered, Town, make_day, ordinary_day, policy, random_day
 
 
@@ -27,23 +27,6 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tampered(day: Path, tmp_path: Path) -> Tampered:
     return Tampered(Path(shutil.copy(day, tmp_path / "day.db")))
-
-
-def verified(tampered: Tampered) -> Difference | None:
-    async def run() -> Difference | None:
-        async with SqliteLog(tampered.path) as log:
-            return (await verify(log)).first_difference
-
-    return asyncio.run(run())
-
-
-class Found(NamedTuple):
-    """Where a break must be found, and by which check."""
-
-    check: str
-    topic: str
-    partition: int
-    offset: int
 
 
 # --- what is as it should be ---
@@ -175,25 +158,6 @@ def a_record_has_blanks(t: Tampered) -> Found:
     offset = len(t.records(ROUTING_LOG, 0)) - 1
     t.put(ROUTING_LOG, 0, offset, orjson.dumps(t.event(ROUTING_LOG, 0, offset)) + b" ")
     return Found("ids", ROUTING_LOG, 0, offset)
-
-
-def forged(
-    topic: str, type: str, check: str, change: Callable[[dict[str, Any]], None], **data: Any
-) -> Callable[..., Found]:
-    """A record is exchanged for another, and every hash behind it is made right again."""
-
-    def plant(t: Tampered) -> Found:
-        place = t.find(topic, type, **data)
-        event = t.event(topic, *place)
-        change(event)
-        t.forge(topic, *place, event)
-        return Found(check, topic, *place)
-
-    return plant
-
-
-def set_data(**fields: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda event: event["data"].update({name.rstrip("_"): value for name, value in fields.items()})
 
 
 def skip_a_number(event: dict[str, Any]) -> None:
