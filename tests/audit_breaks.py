@@ -29,6 +29,14 @@ def verified(tampered: Tampered) -> Difference | None:
     return asyncio.run(run())
 
 
+def check_found(tampered: Tampered, expected: Found) -> None:
+    """Verifying finds what was broken, by this check and there."""
+    difference = verified(tampered)
+    assert difference is not None
+    place = difference.place
+    assert (difference.check, place.topic, place.partition, place.offset) == expected, difference
+
+
 def forged(
     topic: str, type: str, check: str, change: Callable[[dict[str, Any]], None], **data: Any
 ) -> Callable[..., Found]:

@@ -16,7 +16,7 @@ from events.records import parse
 from events.sqlite.log import SqliteLog
 from events.topics import ASSIGNMENTS_LOG
 from routing.decider import LogRecord
-from tests.audit_breaks import Found, forged, set_data, verified
+from tests.audit_breaks import Found, check_found, forged, set_data, verified
 from tests.audit_support import START_MS, Tampered, Town, policy
 
 OFFERING = policy(
@@ -129,15 +129,9 @@ def test_a_wrap_up_that_is_hidden_from_the_candidates_is_found(tampered: Tampere
     event = tampered.event(ASSIGNMENTS_LOG, 0, offset)
     hide_the_wrap_up(event)
     tampered.forge(ASSIGNMENTS_LOG, 0, offset, event)
-    difference = verified(tampered)
-    assert difference is not None
-    assert (difference.check, difference.place.offset) == ("max_open", offset)
+    check_found(tampered, Found("max_open", ASSIGNMENTS_LOG, 0, offset))
 
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_break_is_found_at_its_place(name: str, tampered: Tampered) -> None:
-    expected = BREAKS[name](tampered)
-    difference = verified(tampered)
-    assert difference is not None
-    place = difference.place
-    assert (difference.check, place.topic, place.partition, place.offset) == expected, difference
+    check_found(tampered, BREAKS[name](tampered))

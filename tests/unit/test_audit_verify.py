@@ -15,7 +15,7 @@ from consumers.audit.verify import verify
 from events.memory import MemoryLog
 from events.sqlite.log import SqliteLog
 from events.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS, ASSIGNMENTS_LOG, REPLIES, ROUTING_LOG
-from tests.audit_breaks import Found, forged, set_data, verified
+from tests.audit_breaks import Found, check_found, forged, set_data, verified
 from tests.audit_support import START_MS, Tampered, Town, make_day, ordinary_day, policy, random_day
 
 
@@ -365,11 +365,7 @@ BREAKS = {**{plant.__name__.replace("_", " "): plant for plant in PLAIN}, **FORG
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_break_is_found_at_its_place(name: str, tampered: Tampered) -> None:
-    expected = BREAKS[name](tampered)
-    difference = verified(tampered)
-    assert difference is not None
-    place = difference.place
-    assert (difference.check, place.topic, place.partition, place.offset) == expected, difference
+    check_found(tampered, BREAKS[name](tampered))
 
 
 @pytest.mark.parametrize("name", ["an address leaks", "a name leaks", "a text is kept", "an output is forged"])
