@@ -224,7 +224,7 @@ def test_hours_are_what_the_clock_on_the_wall_says(case: tuple[str, TeamHours, d
 
 search = settings(
     derandomize=True,
-    max_examples=150,
+    max_examples=1_000,  # it ends at the first one that shows the bug
     deadline=None,
     database=None,
     phases=[Phase.generate],
