@@ -192,7 +192,7 @@ class Snapshots:
         together = sorted(
             (at, value)
             for key, versions in entries.items()
-            if key.startswith(SETTLED) and "/" not in key
+            if _is_together(key)
             for at, value in versions.items()
             if at <= end
         )
@@ -235,9 +235,13 @@ def _together(settled: Sequence[bytes], end: int) -> tuple[str, bytes]:
     return f"{SETTLED}{sha256(value).hexdigest()[:32]}@{end}", value
 
 
+def _is_together(key: str) -> bool:
+    return key.startswith(SETTLED) and "/" not in key
+
+
 def parts_of(key: str, value: bytes) -> Mapping[str, bytes]:
     """What an entry holds, by key, as bytes: one part, many, or ``lane``."""
-    if not key.startswith(SETTLED) or "/" in key:
+    if not _is_together(key):
         return {key: value}
     return {part: bytes(raw) for part, raw in msgspec.json.decode(value, type=dict[str, msgspec.Raw]).items()}
 

@@ -20,7 +20,7 @@ def record_bytes(record: NewRecord) -> int:
     _topic, _partition, key, value, headers = record
     size = (0 if key is None else len(key)) + (0 if value is None else len(value))
     for name, content in headers:
-        size += (len(name) if name.isascii() else len(name.encode())) + len(content)
+        size += len(name.encode()) + len(content)
     return size
 
 

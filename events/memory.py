@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
 from events.adapter import check_append, check_outputs, check_partitions, check_publish, check_range, is_compacted
 from events.following import Bell, Chunk, FollowingReader, Wanted
@@ -169,14 +167,6 @@ class MemoryLog(HeldWhole):
         """Wake who waits; every later call raises ``LogError``. The records stay until the object goes."""
         self._closed = True
         self.bell.ring_all()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def take(self, wanted: Sequence[Wanted], *, records_max: int) -> Sequence[Chunk]:
         """Records for a reader, as ``Source`` has it."""

@@ -12,10 +12,12 @@ import asyncio
 import fcntl
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from types import TracebackType
+from typing import Final, Protocol, Self, TypeAlias
 
 from events.log import Flaw, LogUnavailableError
 
@@ -34,14 +36,26 @@ class Ownership(Protocol):
         """Own ``role`` while the context is entered. Entering waits for as long as it takes, and can be cancelled."""
 
 
-class HeldWhole:
-    """What logs on one machine have in common: a role has one holder, who has all of its partitions."""
+class HeldWhole(ABC):
+    """What logs on one machine have in common: a role's holder has all its partitions, and ``async with`` closes."""
 
     _ownership: Ownership
 
+    @abstractmethod
     def check_open(self) -> None:
         """Raise ``LogError`` if the log was closed."""
-        raise NotImplementedError
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give everything back."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
     def lock(self, role: str, *, waiting: Waiting | None = None) -> AbstractAsyncContextManager[None]:
         """Own ``role`` of this log while the context is entered."""

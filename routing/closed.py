@@ -51,7 +51,7 @@ def _closed(policy: Policy, target: Mapping[str, Any], now_ms: int) -> dict[str,
     found: dict[str, Hours] = {}
     while targets:
         target = targets.pop(0)
-        name = hours_of(policy, target)
+        name = policy.hours_of(target.get("team"), workspace=target.get("workspace", False))
         if name is None or _is_open(policy.hours[name], now_ms):
             return {}
         outside = policy.hours[name].rules.outside
@@ -59,15 +59,6 @@ def _closed(policy: Policy, target: Mapping[str, Any], now_ms: int) -> dict[str,
             targets.append(to_builtins(outside))
         found[name] = policy.hours[name]
     return found
-
-
-def hours_of(policy: Policy, target: Mapping[str, Any]) -> str | None:
-    """The hours of a target, JSON values; None: it is always there."""
-    team, is_workspace = target.get("team"), target.get("workspace", False)
-    for name, hours in policy.hours.items():
-        if team in hours.rules.teams or (is_workspace and hours.rules.workspace):
-            return name
-    return None
 
 
 def _is_open(hours: Hours, now_ms: int) -> bool:

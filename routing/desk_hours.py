@@ -16,6 +16,7 @@ from routing.hours import StandIn, clock
 from routing.inputs import PoolTarget, RouteTarget, TeamHours
 from routing.strategies import PoolKey
 from routing.workspace_parts import ConfigPart, Routing, read_target, relaxed
+from routing.workspace_records import of_nobody
 
 if TYPE_CHECKING:
     from routing.workspace_index import Desk
@@ -121,13 +122,5 @@ def turn_next(desk: Desk, hours: DeskHours, now_ms: int) -> Decision:
     config, name = desk.config(), hours.next_due()
     rules: TeamHours = config.hours[name]
     is_open, until_ms = clock(rules, config.zones[rules.zone]).standing(now_ms)
-    return Decision(
-        type="hours.changed",
-        contact="",
-        subject=None,
-        seq=config.seq + 1,
-        prev=config.prev,
-        policy=None,
-        data={"hours": name, "open": is_open, "until_ms": until_ms},
-        more=True,
-    )
+    data = {"hours": name, "open": is_open, "until_ms": until_ms}
+    return of_nobody(config, "hours.changed", data, more=True)

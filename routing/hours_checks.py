@@ -8,7 +8,7 @@ from typing import Final
 
 from routing.hours import DAY_MS, DAYS, closed_longest_ms
 from routing.inputs import TeamHours
-from routing.policy import Hours, Policy
+from routing.policy import Policy
 from routing.policy_lines import Path, dotted
 from routing.policy_reader import Document, suggestion
 from routing.policy_targets import Target, check_target
@@ -37,22 +37,15 @@ def warnings(policy: Policy) -> Iterator[str]:
     """Routes whose conversations wait less long than their team is closed."""
     for route in ("vip", "regular"):
         values = policy.routes.named(route)
-        hours = _of(policy, values)
-        if hours is None or hours[1].rules.outside is not None or values.wait_max_ms is None:
+        name = policy.hours_of(values.team, workspace=values.workspace)
+        if name is None or policy.hours[name].rules.outside is not None or values.wait_max_ms is None:
             continue
-        closed_ms = closed_longest_ms(hours[1].rules.week)
+        closed_ms = closed_longest_ms(policy.hours[name].rules.week)
         if values.wait_max_ms < closed_ms:
             yield (
-                f"route.{route}.wait_max: {dotted(('hours', hours[0]))} is closed for up to {closed_ms // _HOUR_MS} "
+                f"route.{route}.wait_max: {dotted(('hours', name))} is closed for up to {closed_ms // _HOUR_MS} "
                 "hours, so who comes out of hours is escalated before it opens"
             )
-
-
-def _of(policy: Policy, target: Target) -> tuple[str, Hours] | None:
-    for name, hours in policy.hours.items():
-        if target.team in hours.rules.teams or (target.workspace and hours.rules.workspace):
-            return name, hours
-    return None
 
 
 def _check_week(rules: TeamHours, path: Path, document: Document) -> None:

@@ -185,6 +185,13 @@ class Policy(Struct, frozen=True, kw_only=True):
         found = texts.look_up(tag, self.workflow.languages)
         return self.workflow.languages[0] if found is None else found
 
+    def hours_of(self, team: str | None, *, workspace: bool) -> str | None:
+        """The name of the hours of a team, or of the workspace; None: always there."""
+        for name, hours in self.hours.items():
+            if team in hours.rules.teams or (workspace and hours.rules.workspace):
+                return name
+        return None
+
     def message(self, kind: MessageName, *, language: str, attempt: int, name: str | None) -> str:
         """The text to send, ``{name}`` filled in; ``""`` means: send nothing.
 

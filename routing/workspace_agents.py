@@ -27,6 +27,7 @@ from routing.inputs import (
 )
 from routing.workspace_index import Desk
 from routing.workspace_parts import AgentPart
+from routing.workspace_records import of_nobody
 from routing.workspace_state import input_id
 
 What: TypeAlias = Literal[
@@ -62,16 +63,7 @@ def decide_agent(desk: Desk, event: Event, now_ms: int) -> Decision | None:
 
 def ignored_by_nobody(desk: Desk, reason: str) -> Decision:
     """The record of an input that names nobody whom it could concern."""
-    config = desk.config()
-    return Decision(
-        type="input.ignored",
-        contact="",
-        subject=None,
-        seq=config.seq + 1,
-        prev=config.prev,
-        policy=None,
-        data={"reason": reason},
-    )
+    return of_nobody(desk.config(), "input.ignored", {"reason": reason})
 
 
 def decide_agents_time(desk: Desk, agent: str, body: DeadlinePassed, now_ms: int) -> Decision | None:
@@ -109,16 +101,8 @@ def _configured(desk: Desk, body: AgentsConfigured) -> Decision | None:
     if config.seq > 0 and all(getattr(config, name) == getattr(body, name) for name in ("max_open", *_RULES, "agents")):
         return None
     rules = {name: getattr(body, name) for name in _RULES if getattr(body, name) != getattr(_NO_RULES, name)}
-    return Decision(
-        type="agents.recorded",
-        contact="",
-        subject=None,
-        seq=config.seq + 1,
-        prev=config.prev,
-        policy=None,
-        data={"config": {"max_open": body.max_open, "agents": to_builtins(body.agents), **to_builtins(rules)}},
-        more=True,
-    )
+    data = {"config": {"max_open": body.max_open, "agents": to_builtins(body.agents), **to_builtins(rules)}}
+    return of_nobody(config, "agents.recorded", data, more=True)
 
 
 def _updated(case: _Case) -> Decision | None:

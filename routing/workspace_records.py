@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from routing.decider import Decision
 from routing.strategies import Chosen
-from routing.workspace_parts import ConversationId, ConversationPart, Offer, Routing, routing_data
+from routing.workspace_parts import ConfigPart, ConversationId, ConversationPart, Offer, Routing, routing_data
 
 TOKEN_CHARS: Final = 32
 PASSED_MAX: Final = 16  #: agents who did not accept a conversation that are remembered
@@ -40,6 +40,13 @@ def record(
         policy=None if known is None else known.policy,
         data=data,
         more=more,
+    )
+
+
+def of_nobody(config: ConfigPart, type: str, data: dict[str, Any], *, more: bool = False) -> Decision:
+    """The next record of those of a workspace that concern nobody in particular."""
+    return Decision(
+        type=type, contact="", subject=None, seq=config.seq + 1, prev=config.prev, policy=None, data=data, more=more
     )
 
 

@@ -17,8 +17,7 @@ from consumers.cli.output import (
     flush,
     notice,
     out,
-    progress_bar,
-    show_later,
+    progress_of,
     time_text,
     visible,
     write_bytes,
@@ -119,12 +118,7 @@ async def _audited(url: str, topic_prefix: str, audit_of: Audit, doing: str) -> 
     from consumers.opening import opened  # noqa: PLC0415  # keeps --help quick
 
     async with opened(url, read_only=True, topic_prefix=topic_prefix) as log:
-        with progress_bar(doing, None) as progress:
-
-            def on_progress(done: int, total: int) -> None:
-                progress.update(progress.task_ids[0], completed=done, total=total)
-                show_later(progress)
-
+        with progress_of(doing) as on_progress:
             return await audit_of(log, on_progress=on_progress)
 
 
@@ -168,12 +162,7 @@ async def _show(
 
     async with opened(url, read_only=True, topic_prefix=topic_prefix) as log:
         try:
-            with progress_bar("searching", None) as progress:
-
-                def on_progress(done: int, total: int) -> None:
-                    progress.update(progress.task_ids[0], completed=done, total=total)
-                    show_later(progress)
-
+            with progress_of("searching") as on_progress:
                 found = await find(log, conversation, workspace=workspace, contact=contact, on_progress=on_progress)
             await (_print_records if as_json else _print_story)(log, found, personal=personal)
         except SeveralContactsError as error:

@@ -1,4 +1,4 @@
-"""What the commands about a desk share: times as arguments, and how their errors end a command."""
+"""What the commands about a desk share: times as arguments and as text, and how their errors end a command."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def time_of(option: str, text: str) -> int:
     except ValueError as error:
         shown = visible(text[:64])
         raise CommandError(f"{option} {shown!r}: {error}; or a day, like 2026-11-22 (its beginning, UTC)") from None
+
+
+def short_time(time: str | None) -> str:
+    """An RFC 3339 time as people read it, to the second."""
+    return "" if time is None else f"{time[:10]} {time[11:19]}"
 
 
 @contextmanager

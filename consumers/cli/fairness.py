@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Final, get_args
 
 import typer
 
-from consumers.cli.desk_options import desk_errors, time_of
+from consumers.cli.desk_options import desk_errors, short_time, time_of
 from consumers.cli.errors import CommandError, as_unusable
 from consumers.cli.options import DEFAULT_LOG, JsonOption, LogOption, TopicPrefixOption, WorkspaceOption
-from consumers.cli.output import duration_text, flush, notice, out, progress_bar, show_later, visible, write_bytes
+from consumers.cli.output import duration_text, flush, notice, out, progress_of, visible, write_bytes
 from events.clock import unix_ms
 
 if TYPE_CHECKING:
@@ -122,12 +122,7 @@ async def _report(
 
     with desk_errors():
         async with opened(url, read_only=True, topic_prefix=topic_prefix) as log:
-            with progress_bar("counting", None) as progress:
-
-                def on_progress(done: int, total: int) -> None:
-                    progress.update(progress.task_ids[0], completed=done, total=total)
-                    show_later(progress)
-
+            with progress_of("counting") as on_progress:
                 return await fairness(
                     log, workspace, by, since_ms=since_ms, until_ms=until_ms, now_ms=unix_ms(), on_progress=on_progress
                 )
@@ -136,11 +131,11 @@ async def _report(
 def _print(report: FairnessReport) -> None:
     console = out()
     console.print(visible(f"Workspace {report.workspace}, by {report.by}"), style="bold", soft_wrap=True)
-    console.print(f"the log's last record is of {_short(report.log_end_time)} (UTC)", style="dim")
+    console.print(f"the log's last record is of {short_time(report.log_end_time)} (UTC)", style="dim")
     if not report.periods:
         console.print("\nno conversation needed an agent in that time")
     for period in report.periods:
-        console.print(f"\n{_short(period.from_time)} to {_short(period.to_time)}", style="bold")
+        console.print(f"\n{short_time(period.from_time)} to {short_time(period.to_time)}", style="bold")
         for number, table in enumerate((_shares, _outcomes, _waits, _agents)):
             if number:
                 console.print()
@@ -212,7 +207,3 @@ def _or_dash(value: int | None) -> str:
 
 def _wait(duration_ms: int | None) -> str:
     return "-" if duration_ms is None else duration_text(duration_ms)
-
-
-def _short(time: str) -> str:
-    return f"{time[:10]} {time[11:19]}"

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -119,6 +119,18 @@ def show_later(progress: Progress) -> None:
     elapsed_s = progress.tasks[0].elapsed
     if not progress.live.is_started and elapsed_s is not None and elapsed_s > PROGRESS_AFTER_S:
         progress.start()
+
+
+@contextmanager
+def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar for work that tells how many of how many it has done, through what this gives."""
+    with progress_bar(what, None) as progress:
+
+        def on_progress(done: int, total: int) -> None:
+            progress.update(progress.task_ids[0], completed=done, total=total)
+            show_later(progress)
+
+        yield on_progress
 
 
 def log_to_stderr(level: str, *, verbose: bool = False) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from consumers.cli.desk_options import desk_errors, time_of
+from consumers.cli.desk_options import desk_errors, short_time, time_of
 from consumers.cli.options import DEFAULT_LOG, JsonOption, LogOption, TopicPrefixOption, WorkspaceOption
-from consumers.cli.output import duration_text, flush, out, progress_bar, show_later, visible, write_bytes
+from consumers.cli.output import duration_text, flush, out, progress_of, visible, write_bytes
 from events.clock import unix_ms
 
 if TYPE_CHECKING:
@@ -71,20 +71,17 @@ async def _picture(url: str, topic_prefix: str, workspace: str, at_ms: int | Non
 
     with desk_errors():
         async with opened(url, read_only=True, topic_prefix=topic_prefix) as log:
-            with progress_bar("folding", None) as progress:
-
-                def on_progress(done: int, total: int) -> None:
-                    progress.update(progress.task_ids[0], completed=done, total=total)
-                    show_later(progress)
-
+            with progress_of("folding") as on_progress:
                 return await standing(log, workspace, at_ms=at_ms, now_ms=unix_ms(), on_progress=on_progress)
 
 
 def _print(found: Picture) -> None:
     console = out()
     online = sum(1 for agent in found.agents if agent.presence == "online")
-    console.print(visible(f"Workspace {found.workspace} at {_short(found.as_of)} (UTC)"), style="bold", soft_wrap=True)
-    console.print(f"the log's last record until then is of {_short(found.log_end_time)}", style="dim")
+    console.print(
+        visible(f"Workspace {found.workspace} at {short_time(found.as_of)} (UTC)"), style="bold", soft_wrap=True
+    )
+    console.print(f"the log's last record until then is of {short_time(found.log_end_time)}", style="dim")
     console.print(f"\n{len(found.agents):,} agents, {online:,} of them online", style="bold")
     if found.agents:
         console.print(_agents(found.agents[:ROWS_MAX]))
@@ -117,7 +114,7 @@ def _agents(agents: list[AgentView]) -> Table:
     table = _table("agent", "teams", "presence", "open", "more", "last given one")
     for each in agents:
         row = (each.agent, ", ".join(each.teams) or "no team", _presence(each), f"{each.open}/{each.max_open}")
-        table.add_row(*map(visible, (*row, _of_agent(each), _short(each.assigned_last))))
+        table.add_row(*map(visible, (*row, _of_agent(each), short_time(each.assigned_last))))
     return table
 
 
@@ -125,14 +122,14 @@ def _presence(agent: AgentView) -> str:
     why = {"lapsed": ", not heard of", "missed": ", missed offers", None: ""}[agent.presence_reason]
     if agent.lease_until is None:
         return f"{agent.presence}{why}"
-    until = f"until {_short(agent.lease_until)}" if not agent.lease_over else f"lease over {_short(agent.lease_until)}"
-    return f"{agent.presence}{why}, {until}"
+    until = "lease over" if agent.lease_over else "until"
+    return f"{agent.presence}{why}, {until} {short_time(agent.lease_until)}"
 
 
 def _of_agent(agent: AgentView) -> str:
     told = [agent.name] if agent.name else []
     if agent.wrapping:
-        told.append(f"wraps up {agent.wrapping}, until {_short(agent.wrapping_until)}")
+        told.append(f"wraps up {agent.wrapping}, until {short_time(agent.wrapping_until)}")
     if agent.weight != 1:
         told.append(f"weight {agent.weight}")
     if agent.skills:
@@ -147,7 +144,7 @@ def _queue(waiting: list[WaitingView]) -> Table:
     for each in waiting:
         ranks = each.route if each.ranks_as == each.route else f"{each.route}, ranks as {each.ranks_as}"
         ranks += ", overdue" if each.overdue else ""
-        since = f"{_short(each.since)}, {duration_text(each.waited_ms)}"
+        since = f"{short_time(each.since)}, {duration_text(each.waited_ms)}"
         estimate = "unknown" if each.estimated_wait_ms is None else f"~{duration_text(each.estimated_wait_ms)}"
         whom = "\n".join([visible(each.because), *_changes(each)])
         whose = visible(f"{each.conversation} of {each.contact}")
@@ -163,18 +160,13 @@ def _changes(each: WaitingView) -> list[str]:
         ("relaxed", each.relaxed_at),
         ("escalated", each.escalated_at),
     )
-    return [f"{what} {_short(when)}" for what, when in changes if when is not None]
+    return [f"{what} {short_time(when)}" for what, when in changes if when is not None]
 
 
 def _offers(offers: list[OfferView]) -> Table:
     table = _table("conversation", "class", "agent", "until", "waits")
     for each in offers:
         whose = f"{each.conversation} of {each.contact}"
-        row = (whose, each.route, each.agent, _short(each.until), duration_text(each.waited_ms))
+        row = (whose, each.route, each.agent, short_time(each.until), duration_text(each.waited_ms))
         table.add_row(*map(visible, row))
     return table
-
-
-def _short(time: str | None) -> str:
-    """An RFC 3339 time as people read it, to the second."""
-    return "" if time is None else f"{time[:10]} {time[11:19]}"

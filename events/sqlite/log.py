@@ -12,8 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from events.adapter import check_append, check_outputs, check_publish, check_range, is_compacted
 from events.clock import unix_ms
@@ -176,14 +175,6 @@ class SqliteLog(HeldWhole):
         if self._writer is not None:
             await self._writer.close()
         await self._reader.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def take(self, wanted: Sequence[Wanted], *, records_max: int) -> Sequence[Chunk]:
         """Records for a reader, as ``Source`` has it."""

@@ -7,6 +7,7 @@ that comes twice, late or never).
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from random import Random
 from typing import Any, ClassVar, Final
@@ -86,7 +87,7 @@ class Producers:
         return orjson.dumps(event)
 
 
-class _Answerer:
+class _Answerer(ABC):
     """Somebody who follows a topic and answers what he reads there, in one of his moods."""
 
     topic: ClassVar[str]
@@ -105,9 +106,9 @@ class _Answerer:
             for stored in await reader.fetch(records_max=50, timeout_s=None):
                 self._read(stored)
 
+    @abstractmethod
     def _read(self, stored: StoredRecord) -> None:
         """Answer a record, if it asks."""
-        raise NotImplementedError
 
     def _say_later(self, answer: NewRecord, wait_s: float) -> None:
         self._answers.append(asyncio.create_task(self._say(answer, wait_s)))
