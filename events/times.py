@@ -17,11 +17,11 @@ TIME_MS_MAX: Final = 253_402_300_799_999  #: 9999-12-31T23:59:59.999Z
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS: Final = 86_400_000
 _USUAL: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]{1,9})?"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-5][0-9](?:\.[0-9]{1,9})?"
     r"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 ).fullmatch
 _RARE: Final = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}):([0-5][0-9]|60)(?:\.([0-9]+))?"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}):([0-5][0-9]|60)(?:\.([0-9]+))?"
     r"(Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])",
     re.IGNORECASE,
 ).fullmatch
@@ -32,7 +32,7 @@ def parse_time(text: str) -> int:
 
     Any offset is taken, also ``-00:00``, and lower-case ``t`` and ``z``. A leap second (``:60``) counts as the last
     millisecond of its minute. Raises ``ValueError`` for anything else that ISO 8601 would allow (no offset, a blank
-    for the ``T``, week dates, a decimal comma): two producers would mean different instants by it.
+    for the ``T``, week dates, a decimal comma, hour 24): two producers would mean different instants by it.
     """
     if _USUAL(text) is None:
         text = _usual(text)

@@ -2,6 +2,7 @@
 
 import ast
 import tomllib
+from collections import Counter
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,3 +74,10 @@ def test_each_top_level_package_belongs_to_this_distribution_alone(package):
 def test_the_distribution_holds_these_packages_and_no_others():
     project = tomllib.loads((TOP / "pyproject.toml").read_text())
     assert set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) == OURS
+
+
+def test_every_python_gets_the_same_versions_of_what_is_locked():
+    """The tests run on one Python: what another one would get in another version was tried by nobody."""
+    lock = tomllib.loads((TOP / "uv.lock").read_text())
+    versions = Counter(package["name"] for package in lock["package"])
+    assert [name for name, count in versions.items() if count > 1] == []
