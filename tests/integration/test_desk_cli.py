@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -210,7 +211,7 @@ def test_a_damaged_record_is_pointed_at(folder, command):
 @pytest.mark.parametrize("command", [[*SHOW, "--at", AFTER], ["fairness"]])
 def test_a_log_that_is_being_written_is_read(folder, command):
     """A writer in the middle of a transaction neither stops it nor shows in it."""
-    with sqlite3.connect(folder / "vip-router.db", isolation_level=None) as writer:
+    with closing(sqlite3.connect(folder / "vip-router.db", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute('UPDATE record SET value = ? WHERE "offset" > 0', (b"rubbish",))
         ended = run(*command, cwd=folder)
