@@ -92,25 +92,31 @@ def _contact_updated(contact: Contact, event: Event, policies: Policies, now_ms:
     )  # fmt: skip
 
 
-def _assignee_changed(contact: Contact, event: Event, policies: Policies, now_ms: int) -> Decision:
-    body = event.body
-    assert isinstance(body, AssigneeChanged)
+def _open_and_new(contact: Contact, event: Event) -> Conversation | Decision:
+    """The open conversation that an event concerns, if it is no copy; else the record that says why it is ignored."""
     conversation = find(contact, event)
     if conversation is None or not conversation.is_open:
         return ignored(contact, conversation, event, why_not_open(conversation))
     if event_key(event) in conversation.seen:
         return ignored(contact, conversation, event, "duplicate")
+    return conversation
+
+
+def _assignee_changed(contact: Contact, event: Event, policies: Policies, now_ms: int) -> Decision:
+    body = event.body
+    assert isinstance(body, AssigneeChanged)
+    conversation = _open_and_new(contact, event)
+    if isinstance(conversation, Decision):
+        return conversation
     return take(contact, conversation, event, policies, body.agent, body.team)
 
 
 def _closed(contact: Contact, event: Event, policies: Policies, now_ms: int) -> Decision:
     body = event.body
     assert isinstance(body, Closed)
-    conversation = find(contact, event)
-    if conversation is None or not conversation.is_open:
-        return ignored(contact, conversation, event, why_not_open(conversation))
-    if event_key(event) in conversation.seen:
-        return ignored(contact, conversation, event, "duplicate")
+    conversation = _open_and_new(contact, event)
+    if isinstance(conversation, Decision):
+        return conversation
     policy = policies.pinned(str(conversation.policy))
     return _ended(contact, conversation, policy, "close", body.reason or "closed", event.time_ms)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Final
 
 from consumers.desk.lines import UNSHARED
-from consumers.desk.plot import Series, Words, bars, lines, page
+from consumers.desk.plot import Series, Words, chart, page
 from consumers.desk.reports import CLASSES, FairnessReport, PoolReport
 
 POOLS_MAX: Final = 20  #: that are drawn, those that gave most
@@ -51,7 +51,7 @@ def _given(report: FairnessReport, name: str, strategy: str) -> str:
     agents = sorted(given)[:AGENTS_MAX]
     left_out = "" if len(agents) == len(given) else f", {len(given) - AGENTS_MAX} more agents left out"
     series = [Series("given", [given[agent] for agent in agents])]
-    return bars(f"{name}, {strategy}{left_out}", agents, series, y_label="conversations given to each agent")
+    return chart("bars", f"{name}, {strategy}{left_out}", agents, series, y_label="conversations given to each agent")
 
 
 def _classes(report: FairnessReport, duration: Words) -> list[str]:
@@ -61,7 +61,7 @@ def _classes(report: FairnessReport, duration: Words) -> list[str]:
     labels = [f"{pool.pool} {name}" for pool, name, _ in rows]
     series = [Series(at, [getattr(row, f"{at}_ms") for _, _, row in rows]) for at in _PERCENTILES]
     title, label = "Time to assign", "from queueing to the owner, logarithmic"
-    return [bars(title, labels, series, y_label=label, words=duration, logarithmic=True)] if rows else []
+    return [chart("bars", title, labels, series, y_label=label, words=duration, logarithmic=True)] if rows else []
 
 
 def _times(report: FairnessReport, duration: Words) -> list[str]:
@@ -79,7 +79,7 @@ def _times(report: FairnessReport, duration: Words) -> list[str]:
         if any(value is not None for value in each):
             series.append(Series(name, each))
     title, label = "Time to assign, p95 of the slowest pool", "logarithmic"
-    return [lines(title, days, series, y_label=label, words=duration, logarithmic=True)] if series else []
+    return [chart("lines", title, days, series, y_label=label, words=duration, logarithmic=True)] if series else []
 
 
 def _evenness(report: FairnessReport, pools: list[tuple[str, str]]) -> str:
@@ -89,4 +89,4 @@ def _evenness(report: FairnessReport, pools: list[tuple[str, str]]) -> str:
         for name, strategy in pools
         if strategy not in UNSHARED
     ]
-    return lines("Jain's index", days, series, y_label="1: all eligible agents got the same")
+    return chart("lines", "Jain's index", days, series, y_label="1: all eligible agents got the same")

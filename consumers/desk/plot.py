@@ -38,7 +38,8 @@ def plain(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
 
 
-def bars(
+def chart(
+    kind: Kind,
     title: str,
     labels: Sequence[str],
     series: Sequence[Series],
@@ -49,23 +50,21 @@ def bars(
     width: int = WIDTH,
     height: int = HEIGHT,
 ) -> str:
-    """A bar for each label and series, side by side."""
-    return _chart("bars", title, labels, series, y_label, words, _Frame.of(series, width, height, logarithmic))
+    """Bars, for each label one of each series, side by side; or a line for each series, broken where a value is None.
 
-
-def lines(
-    title: str,
-    labels: Sequence[str],
-    series: Sequence[Series],
-    *,
-    y_label: str = "",
-    words: Words = plain,
-    logarithmic: bool = False,
-    width: int = WIDTH,
-    height: int = HEIGHT,
-) -> str:
-    """A line for each series; it breaks where a value is None."""
-    return _chart("lines", title, labels, series, y_label, words, _Frame.of(series, width, height, logarithmic))
+    Raises ``ValueError`` for a series that has not one value for each label.
+    """
+    for each in series:
+        if len(each.values) != len(labels):
+            raise ValueError(f"series {each.name!r} has {len(each.values)} values for {len(labels)} labels")
+    frame = _Frame.of(series, width, height, logarithmic)
+    parts = [_text(_LEFT, 18, title, size=14, weight="bold"), *_axes(labels, y_label, words, frame)]
+    draw = _bars if kind == "bars" else _line
+    for number, each in enumerate(series):
+        parts += draw(each, number, len(series), labels, words, frame)
+    if len(series) > 1:
+        parts += _legend(series)
+    return _svg(frame.width, frame.height, title, parts)
 
 
 def page(title: str, charts: Sequence[str], *, note: str = "", width: int = WIDTH) -> str:
@@ -116,21 +115,6 @@ class _Frame(NamedTuple):
         ten = 10.0 ** floor(log10(rough))
         step = next(ten * by for by in (1, 2, 5, 10) if ten * by >= rough * 0.999)
         return [step * number for number in range(ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9) + 1)]
-
-
-def _chart(
-    kind: Kind, title: str, labels: Sequence[str], series: Sequence[Series], y_label: str, words: Words, frame: _Frame
-) -> str:
-    for each in series:
-        if len(each.values) != len(labels):
-            raise ValueError(f"series {each.name!r} has {len(each.values)} values for {len(labels)} labels")
-    parts = [_text(_LEFT, 18, title, size=14, weight="bold"), *_axes(labels, y_label, words, frame)]
-    draw = _bars if kind == "bars" else _line
-    for number, each in enumerate(series):
-        parts += draw(each, number, len(series), labels, words, frame)
-    if len(series) > 1:
-        parts += _legend(series)
-    return _svg(frame.width, frame.height, title, parts)
 
 
 def _axes(labels: Sequence[str], y_label: str, words: Words, frame: _Frame) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
-from consumers.desk.plot import Series, bars, lines
+from consumers.desk.plot import Series, chart
 from tests.bench.month_model import MINUTE_MS, ROUTES, SHIFT_MS, STICKY_MS, Setting
 from tests.bench.month_results import HOURS, Result
 
@@ -137,11 +137,15 @@ def _plots(results: Sequence[Result]) -> list[str]:
     load = [Series("all strategies", results[0].load_by_hour)]
     by_hour = [Series(result.strategy, _minutes(result.p95_by_hour)) for result in results]
     return [
-        bars("Time to assign by class", labels, waits, y_label="minutes", logarithmic=True),
-        lines("Time to assign of regular conversations, p95", _HOURS, by_hour, y_label="minutes, by hour of the day"),
-        lines("Conversations that come in an hour for each agent online", _HOURS, load),
-        lines(
-            "Conversations for each hour on shift, agent by agent", [f"agent {place + 1}" for place in places], given,
+        chart("bars", "Time to assign by class", labels, waits, y_label="minutes", logarithmic=True),
+        chart(
+            "lines", "Time to assign of regular conversations, p95", _HOURS, by_hour,
+            y_label="minutes, by hour of the day",
+        ),
+        chart("lines", "Conversations that come in an hour for each agent online", _HOURS, load),
+        chart(
+            "lines", "Conversations for each hour on shift, agent by agent",
+            [f"agent {place + 1}" for place in places], given,
             y_label="agents in the order of how many they got",
         ),
     ]  # fmt: skip
