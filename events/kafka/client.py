@@ -19,7 +19,7 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 
 from events.kafka.quiet import quieten
 from events.kafka.reach import NotLetInError, ensure_reachable
-from events.kafka.settings import Broker, KafkaSettings
+from events.kafka.settings import KafkaSettings
 from events.log import LogError, LogUnavailableError, TopicPartition, UnknownTopicError
 from events.topics import TOPICS
 
@@ -111,7 +111,7 @@ class KafkaClient:
         try:
             return await self._connected().send(node, request, group=slot)
         except KeyError:  # aiokafka closes a connection that another request of it had closed before
-            raise errors.NodeNotReadyError(f"broker {node}") from None
+            raise errors.KafkaConnectionError(f"broker {node}") from None
 
     def any_node(self) -> int:
         """Some broker."""
@@ -120,12 +120,6 @@ class KafkaClient:
             raise errors.NoBrokersAvailable
         found: int = node
         return found
-
-    def known_brokers(self) -> list[str]:
-        """The brokers that are there, as far as the others know: one that hangs is left out after a while."""
-        if self._client is None:
-            return []
-        return [str(Broker(broker.host, broker.port)) for broker in self._client.cluster.brokers()]
 
     async def coordinator(self, group: str) -> int:
         """The broker that keeps a group's positions."""

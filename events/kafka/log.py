@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -67,8 +68,7 @@ class KafkaLog:
         self.appended: dict[TopicPartition, int] = {}
         self._settings = settings
         self._create = dict(create or {})
-        self._appends = KafkaWriter(self.client, name="log")
-        self._publishes = KafkaWriter(self.client, name="outputs")
+        self._writer = KafkaWriter(self.client)
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -131,12 +131,12 @@ class KafkaLog:
         by_place: dict[TopicPartition, list[int]] = {}
         for index, record in enumerate(records):
             by_place.setdefault(TopicPartition(record.topic, record.partition), []).append(index)
-        batches: list[list[Sequence[NewRecord]]] = []
+        queues: list[list[Sequence[NewRecord]]] = []
         for place, indices in by_place.items():
             await self.client.check_place(place)
-            batches.append(split([records[index] for index in indices], indices))
-        if batches:
-            await self._finishing(self._publish(batches))
+            queues.append(split([records[index] for index in indices], indices))
+        if queues:
+            await self._finishing(self._publish(queues))
 
     async def start_offset(self, place: TopicPartition) -> int:
         """The lowest offset that may hold a record."""
@@ -217,8 +217,6 @@ class KafkaLog:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._appends.close()
-        await self._publishes.close()
         await self.client.close()
 
     async def __aenter__(self) -> Self:
@@ -265,7 +263,8 @@ class KafkaLog:
         task = asyncio.create_task(work)
         self._writes.add(task)
         task.add_done_callback(self._written)
-        return await asyncio.shield(task)
+        await asyncio.wait({task})
+        return task.result()
 
     def _written(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)
@@ -275,12 +274,13 @@ class KafkaLog:
     async def _append(self, place: TopicPartition, records: Sequence[NewRecord], expected: int) -> Appended:
         self.appending.add(place)
         try:
-            done = await self._appends.send(records)
+            (done,) = await self._writer.send([records])
         finally:
             self.appending.discard(place)
             self.bell.ring(place)  # readers that waited for the outcome; they run after the caller's next steps
+        if isinstance(done, LogError):
+            raise done
         if done.offset != expected:
-            self._appends.throw_away()
             end = "somewhere" if done.offset < 0 else f"at {done.offset}"
             raise FencedError(f"{place.topic}/{place.partition}: written {end}, expected was {expected}")
         self.appended[place] = expected + len(records)
@@ -293,23 +293,13 @@ class KafkaLog:
         last = (await self.reads.read(place, max(end - 1, 0), records_max=1)).records if end else ()
         return Appended(end, last[0].time_ms if last else 0)
 
-    async def _publish(self, by_place: Sequence[Sequence[Sequence[NewRecord]]]) -> None:
-        if len(by_place) == 1:
-            outcomes = [await self._publish_one(by_place[0])]
-        else:
-            outcomes = await asyncio.gather(*(self._publish_one(batches) for batches in by_place))
-        failed = [outcome for outcome in outcomes if outcome is not None]
-        if failed:  # what is refused would be refused again; the rest may be repeated
-            raise next((error for error in failed if not error.retriable), failed[0])
-
-    async def _publish_one(self, batches: Sequence[Sequence[NewRecord]]) -> LogError | None:
-        """Publish batches of one partition: each leaves only after the one before it was confirmed."""
-        try:
-            for batch in batches:
-                await self._publishes.send(batch)
-        except LogError as error:
-            return error
-        return None
+    async def _publish(self, queues: Sequence[Sequence[Sequence[NewRecord]]]) -> None:
+        """Publish each partition's batches: one leaves only after the one before it was confirmed."""
+        for batches in zip_longest(*queues):
+            outcomes = await self._writer.send([batch for batch in batches if batch is not None])
+            failed = [outcome for outcome in outcomes if isinstance(outcome, LogError)]
+            if failed:  # what is refused would be refused again; the rest may be repeated
+                raise next((error for error in failed if not error.retriable), failed[0])
 
     async def _offset(self, place: TopicPartition, which: int) -> int:
         self.check_open()

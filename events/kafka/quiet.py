@@ -18,7 +18,6 @@ LOGGERS: Final = (
     "aiokafka.consumer.consumer",
     "aiokafka.consumer.fetcher",
     "aiokafka.consumer.group_coordinator",
-    "aiokafka.producer.sender",
 )
 
 

@@ -1,37 +1,51 @@
-"""Writes record batches to Kafka: idempotent, acknowledged by all in-sync replicas, one batch of a partition at a time.
+"""Writes record batches to Kafka: acknowledged by all in-sync replicas, one batch of a partition at a time.
 
-After an error of which nobody can say what it left behind, the producer is thrown away and the next write makes a new
-one: an idempotent producer repeats a batch for ever, and refuses a partition whose sequence was broken. What an
-acknowledgement means for an append is the log's business (``events/kafka/log.py``).
+A producer of our own size, on the connections that ``KafkaClient`` has. Kafka's idempotent producers would have nothing
+to do here: of an append whose answer is lost nobody needs to know more than its offset tells, and what was published
+twice is the same event twice. What was certainly not written is sent again; anything else is for the caller to judge
+(``events/kafka/log.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
-from aiokafka import AIOKafkaProducer, errors
+from aiokafka import errors
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from events.adapter import record_bytes
 from events.clock import unix_ms
-from events.kafka.client import KafkaClient, explained
-from events.log import IndefiniteError, NewRecord, RecordTooLargeError
-from events.topics import LOG_BATCH_BYTES_MAX, batch_bytes_max
+from events.kafka.client import PAUSE_FIRST_S, KafkaClient, explained
+from events.log import IndefiniteError, LogError, NewRecord, RecordTooLargeError, TopicPartition
+from events.topics import batch_bytes_max
 
 logger = logging.getLogger(__name__)
 
-REQUEST_ROOM_BYTES: Final = 64 * 1024  #: names and lengths that a request holds beside its batch
-DELIVERY_TIMEOUTS: Final = 2  #: request time-outs until a write without answer is given up: one for a change of leader
+DELIVERY_TIMEOUTS: Final = (
+    2  #: request time-outs until a write that nobody takes is given up: one for a change of leader
+)
+PAUSE_MAX_S: Final = 0.4  #: between attempts: a new leader is found soon
+REQUEST_BATCHES_MAX: Final = 32  #: of one request: with the largest ones it stays below what a broker reads at once
+ALL_IN_SYNC: Final = -1
 
-_DEFINITE: Final = (  # refused as it stands: nothing was written
+_REFUSED: Final = (  # refused as it stands: nothing was written, and nothing ever will be
     errors.TopicAuthorizationFailedError,
     errors.ClusterAuthorizationFailedError,
     errors.MessageSizeTooLargeError,
     errors.RecordListTooLargeError,
     errors.InvalidTopicError,
+)
+_NOT_WRITTEN: Final = (  # certainly: said by a broker that has looked at it
+    errors.UnknownTopicOrPartitionError,
+    errors.LeaderNotAvailableError,
+    errors.NotLeaderForPartitionError,
+    errors.BrokerNotAvailableError,
+    errors.NotEnoughReplicasError,
 )
 
 
@@ -42,150 +56,105 @@ class Acknowledged(NamedTuple):
     time_ms: int
 
 
-class _Producer:
-    """A producer and how many writes use it."""
-
-    def __init__(self, kafka: AIOKafkaProducer) -> None:
-        self.kafka = kafka
-        self.users = 0
-        self.retired = False
-        self.disposed = False
+Outcome: TypeAlias = Acknowledged | LogError  #: the error that the port has for it, to be raised
+Batches: TypeAlias = Mapping[TopicPartition, bytes]
 
 
 class KafkaWriter:
-    """Sends batches through a producer of its own."""
+    """Sends batches to the leaders of their partitions."""
 
-    def __init__(self, client: KafkaClient, *, name: str) -> None:
+    def __init__(self, client: KafkaClient) -> None:
         self._client = client
-        self._settings = client.settings
-        self._name = name  #: for the brokers' logs
-        self._current: _Producer | None = None
-        self._starting: asyncio.Task[None] | None = None
-        self._trusts_known = True
-        self._disposals: set[asyncio.Task[None]] = set()
-        self.delivery_timeout_s = DELIVERY_TIMEOUTS * self._settings.request_timeout_ms / 1000
+        self._request_timeout_ms = client.settings.request_timeout_ms
 
-    async def send(self, records: Sequence[NewRecord]) -> Acknowledged:
-        """Write records of one partition as one batch.
+    async def send(self, batches: Sequence[Sequence[NewRecord]]) -> list[Outcome]:
+        """Write each group of records as one batch; no two groups may be of one partition. Their outcomes, in order.
 
-        Raises ``RecordTooLargeError`` (nothing was written), ``IndefiniteError``
-        when nobody can say, and ``LogError`` for what the brokers refuse.
+        An outcome is an ``IndefiniteError`` where nobody can say, or no broker took it in time, and another
+        ``LogError`` for what the brokers refuse. Raises ``RecordTooLargeError`` before anything is written.
         """
-        topic, partition = records[0].topic, records[0].partition
-        where = f"{topic}/{partition}"
-        try:
-            producer = await self._producer()
-        except (errors.KafkaError, OSError, TimeoutError) as error:
-            raise IndefiniteError(f"{where}: no broker can be reached ({_words(error)})") from error
-        batch = _batch(producer.kafka, records)
-        producer.users += 1
-        try:
-            async with asyncio.timeout(self.delivery_timeout_s):
-                sent = await producer.kafka.send_batch(batch, self._settings.topic(topic), partition=partition)
-                done = await sent
-        except (errors.KafkaError, OSError, TimeoutError, AssertionError) as error:
-            self._retire(producer)
-            if isinstance(error, _DEFINITE):
-                raise explained(error, where) from error
-            raise IndefiniteError(f"{where}: no answer that says what was written ({_words(error)})") from error
-        finally:
-            producer.users -= 1
-            self._dispose_if_idle(producer)
-        if done is None:
-            return Acknowledged(-1, 0)
-        return Acknowledged(done.offset, done.timestamp if done.timestamp_type == 1 else unix_ms())
-
-    def throw_away(self) -> None:
-        """Write nothing more through the present producer; what is under way in it may still be written."""
-        producer = self._current
-        if producer is not None:
-            self._retire(producer)
-            self._dispose_if_idle(producer)
-
-    async def close(self) -> None:
-        """Finish what is under way, within the delivery time-out, and hang up."""
-        if self._starting is not None and not self._starting.done():
-            self._starting.cancel()
-            await asyncio.wait([self._starting])
-        producer, self._current = self._current, None
-        if producer is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(producer.kafka.flush(), self.delivery_timeout_s)
-            await self._dispose(producer.kafka)
-        for disposal in list(self._disposals):
-            with suppress(asyncio.CancelledError):
-                await disposal
-
-    async def _producer(self) -> _Producer:
-        """The present producer; one that is slow to start goes on starting for the next write."""
-        self._client.check_open()
-        while self._current is None:
-            if self._starting is None or self._starting.done():
-                self._starting = asyncio.create_task(self._start())
-                self._starting.add_done_callback(_seen)
-            async with asyncio.timeout(self.delivery_timeout_s):
-                await asyncio.shield(self._starting)
-        return self._current
-
-    async def _start(self) -> None:
+        waiting: dict[TopicPartition, bytes] = {_place(records): _batch(records) for records in batches}
+        outcomes: dict[TopicPartition, Outcome] = {}
         await self._client.connect()
-        known = self._client.known_brokers() if self._trusts_known else []
-        kafka = AIOKafkaProducer(**(self._options() | ({"bootstrap_servers": known} if known else {})))
-        self._trusts_known = False  # if this fails, the next one begins with the brokers that the URL names
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + DELIVERY_TIMEOUTS * self._request_timeout_ms / 1000
+        pause_s = PAUSE_FIRST_S
+        while True:
+            outcomes |= await self._attempt(waiting)
+            waiting = {place: batch for place, batch in waiting.items() if place not in outcomes}
+            if not waiting:
+                return [outcomes[_place(records)] for records in batches]
+            self._client.look_again()
+            if loop.time() >= until_s:
+                outcomes |= {place: _indefinite(place, "no broker takes it") for place in waiting}
+                waiting = {}
+            else:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, PAUSE_MAX_S)
+
+    async def _attempt(self, batches: Batches) -> dict[TopicPartition, Outcome]:
+        """Send each batch once; what was certainly not written, and may be next time, has no outcome."""
+        outcomes: dict[TopicPartition, Outcome] = {}
+        by_node: dict[int, list[TopicPartition]] = defaultdict(list)
+        for place in batches:
+            try:
+                by_node[await self._client.leader(place)].append(place)
+            except LogError as error:
+                outcomes[place] = error
+            except (errors.KafkaError, OSError, TimeoutError) as error:
+                logger.debug("%s/%d: nobody to send to: %r", *place, error)
+        requests = [
+            self._produce(node, {place: batches[place] for place in led[first : first + REQUEST_BATCHES_MAX]})
+            for node, led in by_node.items()
+            for first in range(0, len(led), REQUEST_BATCHES_MAX)
+        ]
+        for answered in [await requests[0]] if len(requests) == 1 else await asyncio.gather(*requests):
+            outcomes |= answered
+        return outcomes
+
+    async def _produce(self, node: int, batches: Batches) -> dict[TopicPartition, Outcome]:
+        """One request to one broker."""
+        client = self._client
+        topics: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
+        for (topic, partition), batch in batches.items():
+            topics[client.settings.topic(topic)].append((partition, batch))
+        request = ProduceRequest(None, ALL_IN_SYNC, self._request_timeout_ms, list(topics.items()))
+        slot = client.take_slot(node)
         try:
-            await kafka.start()  # which waits without end for a producer id
-        except BaseException:
-            await self._dispose(kafka)
-            raise
-        self._trusts_known = True
-        self._current = _Producer(kafka)
-
-    def _options(self) -> dict[str, Any]:
-        common = self._settings.client_options()
-        return common | {
-            "client_id": f"{common['client_id']}-{self._name}",
-            "enable_idempotence": True,
-            "acks": "all",
-            "linger_ms": 0,
-            "max_batch_size": LOG_BATCH_BYTES_MAX,
-            "max_request_size": LOG_BATCH_BYTES_MAX + REQUEST_ROOM_BYTES,
-            "compression_type": None,  # latency; and a batch's size is known before it is sent
-            "key_serializer": None,
-            "value_serializer": None,
-            "transactional_id": None,
-            "transaction_timeout_ms": 60_000,  # no meaning without a transactional id
-        }
-
-    def _retire(self, producer: _Producer) -> None:
-        producer.retired = True
-        if self._current is producer:
-            self._current = None
-
-    def _dispose_if_idle(self, producer: _Producer) -> None:
-        """Hang up in the background once nobody waits for this producer any more."""
-        if producer.retired and producer.users == 0 and not producer.disposed:
-            producer.disposed = True
-            task = asyncio.create_task(self._dispose(producer.kafka))
-            self._disposals.add(task)
-            task.add_done_callback(self._disposals.discard)
-
-    async def _dispose(self, kafka: AIOKafkaProducer) -> None:
-        """End a producer without waiting for what it would repeat for ever.
-
-        aiokafka's ``stop`` waits until every batch is through, which an idempotent one may never be. So its parts are
-        ended here, which needs attributes that are not public.
-        """
-        with suppress(errors.KafkaError, OSError, TimeoutError):
-            await asyncio.wait_for(kafka._sender.close(), self.delivery_timeout_s)  # noqa: SLF001
-        kafka._closed = True  # noqa: SLF001
-        with suppress(errors.KafkaError, OSError):
-            await kafka.client.close()
+            answer = await client.ask(node, request, slot)
+        except errors.NodeNotReadyError as error:  # there was no connection to send it on
+            logger.debug("broker %d: %r", node, error)
+            return {}
+        except (errors.KafkaError, OSError, TimeoutError) as error:
+            words = f"{type(error).__name__} {error}".strip()
+            return {place: _indefinite(place, f"no answer that says what was written: {words}") for place in batches}
+        finally:
+            client.give_slot(node, slot)
+        outcomes: dict[TopicPartition, Outcome] = {}
+        for topic, partitions in answer.topics:
+            for partition, code, offset, time_ms, *_ in partitions:
+                place = TopicPartition(client.settings.name_of(topic), partition)
+                outcome = _outcome(place, code, offset, time_ms)
+                if outcome is not None:
+                    outcomes[place] = outcome
+        return outcomes
 
 
-def _seen(task: asyncio.Task[None]) -> None:
-    """Whoever waited was told; perhaps nobody waits any more."""
-    if not task.cancelled():
-        task.exception()
+def _outcome(place: TopicPartition, code: int, offset: int, time_ms: int) -> Outcome | None:
+    """What a broker's answer for one partition means; None: nothing was written, and it may be next time."""
+    if code == 0:
+        return Acknowledged(offset, time_ms if time_ms >= 0 else unix_ms())
+    error = errors.for_code(code)(place.topic)
+    if isinstance(error, _REFUSED):
+        return explained(error, f"{place.topic}/{place.partition}")
+    if isinstance(error, _NOT_WRITTEN):
+        logger.debug("%s/%d: not written: %r", *place, error)
+        return None
+    return _indefinite(place, f"the broker does not know what was written: {type(error).__name__}")
+
+
+def _indefinite(place: TopicPartition, why: str) -> IndefiniteError:
+    return IndefiniteError(f"{place.topic}/{place.partition}: {why}")
 
 
 def split(records: Sequence[NewRecord], indices: Sequence[int]) -> list[Sequence[NewRecord]]:
@@ -208,6 +177,7 @@ def split(records: Sequence[NewRecord], indices: Sequence[int]) -> list[Sequence
     return parts
 
 
+_MAGIC: Final = 2  #: Kafka's message format
 _BATCH_BYTES: Final = 61  #: a batch's own header
 _RECORD_BYTES: Final = 32  #: at most, of lengths and deltas
 _HEADER_BYTES: Final = 10
@@ -218,20 +188,25 @@ def _wire_bytes(record: NewRecord) -> int:
     return record_bytes(record) + _RECORD_BYTES + _HEADER_BYTES * len(record.headers)
 
 
-def _batch(kafka: AIOKafkaProducer, records: Sequence[NewRecord]) -> Any:
+def _place(records: Sequence[NewRecord]) -> TopicPartition:
+    return TopicPartition(records[0].topic, records[0].partition)
+
+
+def _batch(records: Sequence[NewRecord]) -> bytes:
     """A batch of all records; ``RecordTooLargeError`` names the one that does not fit any more."""
     limit_bytes = batch_bytes_max(records[0].topic)
-    batch = kafka.create_batch()
+    builder = DefaultRecordBatchBuilder(
+        magic=_MAGIC,
+        compression_type=0,  # latency; and a batch's size is known before it is sent
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=limit_bytes,
+    )
     now_ms = unix_ms()
     for index, (_topic, _partition, key, value, headers) in enumerate(records):
-        taken = batch.append(timestamp=now_ms, key=key, value=value, headers=list(headers))
-        if taken is None or batch.size() > limit_bytes:
-            batch.close()
+        taken = builder.append(index, timestamp=now_ms, key=key, value=value, headers=list(headers))
+        if taken is None or builder.size() > limit_bytes:
             raise RecordTooLargeError(index, record_bytes(records[index]), limit_bytes)
-    batch.close()
-    return batch
-
-
-def _words(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return bytes(builder.build())

@@ -80,9 +80,16 @@ def values(kafka: Cluster, name: str) -> list[bytes | None]:
 
 
 def leader(kafka: Cluster, name: str, *, ask: int) -> int:
-    """The leader of the topic's partition, as one broker sees it."""
-    seen = probe.metadata(kafka[ask].address, timeout_s=ASK_TIMEOUT_S)
-    return next(part.leader for part in seen.partitions if part.topic == name)
+    """The leader of the topic's partition, as one broker sees it, which may hear of a new topic a moment late."""
+    found: list[int] = []
+
+    def knows() -> bool:
+        seen = probe.metadata(kafka[ask].address, timeout_s=ASK_TIMEOUT_S)
+        found[:] = [part.leader for part in seen.partitions if part.topic == name]
+        return bool(found)
+
+    wait_until(knows, f"broker {ask} knows {name}")
+    return found[0]
 
 
 @pytest.mark.on_processes

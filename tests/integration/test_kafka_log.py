@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from events.kafka import client as kafka_client
 from events.kafka.existing import Existing
 from events.kafka.log import KafkaLog
 from events.kafka.settings import KafkaSettings
-from events.kafka.writer import Acknowledged, KafkaWriter
+from events.kafka.writer import Acknowledged, KafkaWriter, Outcome
 from events.log import (
     FencedError,
     IndefiniteError,
@@ -315,10 +315,14 @@ async def test_no_broker_at_all_is_said_in_a_sentence(settings: KafkaSettings) -
         assert await log.partition_count("routing.log") == COUNTS["routing.log"]
 
 
-async def believes_every_answer(self: KafkaWriter, records: Any) -> Acknowledged:
+async def believes_every_answer(self: KafkaWriter, batches: Sequence[Sequence[NewRecord]]) -> list[Outcome]:
     """Takes any acknowledgement for the one that it wanted."""
-    done = await SEND(self, records)
-    return done._replace(offset=int(dict(records[0].headers)["expected-offset"]))
+    outcomes = await SEND(self, batches)
+    wanted = [int(dict(records[0].headers)["expected-offset"]) for records in batches]
+    return [
+        outcome._replace(offset=offset) if isinstance(outcome, Acknowledged) else outcome
+        for outcome, offset in zip(outcomes, wanted, strict=True)
+    ]
 
 
 SEND = KafkaWriter.send

@@ -47,7 +47,10 @@ def openssl(folder: Path, words: str) -> None:
 
 
 def authority(folder: Path, name: str) -> None:
-    openssl(folder, f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem")
+    usage = "-addext keyUsage=critical,keyCertSign,cRLSign"  # without it Python 3.13 and newer trust it in nothing
+    openssl(
+        folder, f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} {usage} -keyout {name}.key -out {name}.pem"
+    )
 
 
 def issue(folder: Path, ca: str, name: str, extensions: str, valid: tuple[str, str] | None = None) -> None:

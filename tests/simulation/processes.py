@@ -95,11 +95,10 @@ class Process:
             task.cancel()
 
 
-def track_tasks(
-    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], context: Context | None = None
-) -> asyncio.Task[Any]:
-    """A task factory that notes which process a task belongs to."""
-    task = asyncio.Task(coro, loop=loop, context=context)
+def track_tasks(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
+    """A task factory that notes which process a task belongs to. ``options``: a newer Python's loop gives more."""
+    task = asyncio.Task(coro, loop=loop, **options)
+    context: Context | None = options.get("context")
     owner = PROCESS.get() if context is None else context.get(PROCESS)
     if owner is not None:
         owner.tasks.append(task)
