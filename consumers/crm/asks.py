@@ -54,6 +54,7 @@ class _Pii(Struct, frozen=True):
 class _Data(Struct, frozen=True):
     seq: int = 0
     policy: str | None = None
+    to: str | None = None
     lookup: _Wanted | None = None
     pii: _Pii | None = None
 
@@ -98,6 +99,19 @@ def read_ask(stored: StoredRecord) -> Ask | None:
     return Ask(
         stored.place, stored.offset, record.data.seq, look_up, record.data.policy, wanted.policy_offset, wanted.late
     )
+
+
+def moved_conversation(stored: StoredRecord) -> tuple[str, str, str] | None:
+    """Workspace, contact and conversation of a record that moves a conversation to another state; None for others."""
+    if stored.value is None or b'"to"' not in stored.value:
+        return None
+    try:
+        record = _decode(stored.value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None  # who asks for a look-up in a way that cannot be read is told of by ``read_ask``
+    if record.subject is None or record.data.to is None:
+        return None
+    return record.workspace, record.partitionkey, record.subject
 
 
 class RecordedPolicies:

@@ -10,6 +10,9 @@ durable, so their bound also bounds what waits for a log that cannot be written.
 A look-up that has failed may be kept trying (``consumers/crm/late.py``) while its conversation goes on; then it is not
 finished, and a successor goes on with it.
 
+An ask whose deadline had passed before it was read is done only if the log does not say that it was decided without:
+``consumers/crm/overdue.py``. Like the router, the role gives what it takes over its full time.
+
 Look-ups that wait in some line of the client are on their way too, so that those behind them in the log, for other
 hosts or with an answer in the cache, go past. Hence the high bound: one that waits costs some 5 KiB.
 """
@@ -20,22 +23,25 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from consumers.crm.asks import Ask, AskError, RecordedPolicies, answer_record, read_ask
+from consumers.crm.bounds import Bounds
 from consumers.crm.late import LateLookUps
 from consumers.crm.outcomes import Answered, Failed, LookUp
+from consumers.crm.overdue import Overdue
 from consumers.crm.watermark import Watermark
 from events.log import Log, LogError, NewRecord, Reader, RecordTooLargeError, StoredRecord, TopicPartition
 from events.topics import ROUTING_LOG
 from routing.policy import Policy
 
 GROUP: Final = "crm"
-IN_FLIGHT_MAX: Final = 200_000
-WORKSPACE_MAX: Final = 120_000
+OVERDUE_MAX: Final = 200_000  #: some 1 KiB each
 COMMIT_EVERY_S: Final = 1.0
 FETCH_RECORDS_MAX: Final = 512
 PUBLISH_RECORDS_MAX: Final = 256
@@ -54,26 +60,6 @@ class LooksUp(Protocol):
 
     async def look_up(self, ask: LookUp, policy: Policy) -> Answered | Failed:
         """One look-up, start to end; raises nothing but the cancellation of its task."""
-
-
-class Bounds:
-    """How many look-ups may be on their way, in all and for one workspace; shared by the consumers of one process."""
-
-    def __init__(self, *, in_flight_max: int = IN_FLIGHT_MAX, workspace_max: int = WORKSPACE_MAX) -> None:
-        self.slots = asyncio.Semaphore(in_flight_max)
-        self.workspace_max = workspace_max
-        self.held: Counter[str] = Counter()  #: on their way, by workspace
-
-    async def enter(self) -> None:
-        """Wait for a place."""
-        await self.slots.acquire()
-
-    def leave(self, workspace: str) -> None:
-        """Give the place of a look-up back that ``held`` counts."""
-        self.held[workspace] -= 1
-        if not self.held[workspace]:
-            del self.held[workspace]
-        self.slots.release()
 
 
 class _Outgoing(NamedTuple):
@@ -120,6 +106,10 @@ class CrmConsumer:
         self._late = LateLookUps(
             self._look_up_once, self._end_late, clock=clock, sleep=sleep, random_fraction=random_fraction
         )
+        self._overdue = Overdue(OVERDUE_MAX)
+        self._barrier: dict[TopicPartition, int] | None = None  #: how far to read before overdue ones are started
+        self._begun_ms = 0  #: what was asked for before is given its full time from here
+        self._lookups: set[asyncio.Task[None]] = set()
         self._marks: dict[TopicPartition, Watermark] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._outbox: list[_Outgoing] = []
@@ -138,17 +128,16 @@ class CrmConsumer:
         for place, mark in dict(self._marks).items():
             if mark.read < await self._log.end_offset(place):
                 return False
-        return not self._on_their_way.total()
+        return not self._on_their_way.total() and not self._overdue
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop``; then let look-ups end and commit. Raises the ``LogError`` that no repetition mends."""
         await self._take_over()
         reader = self._log.reader(self._committed)
-        lookups: set[asyncio.Task[None]] = set()
         self.is_ready = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                follower = tasks.create_task(self._follow(reader, tasks, lookups))
+                follower = tasks.create_task(self._follow(reader, tasks))
                 helpers = [
                     tasks.create_task(work) for work in (self._publish(), self._commit_often(), self._late.run())
                 ]
@@ -157,7 +146,7 @@ class CrmConsumer:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._drain_s):
                         await self._quiet.wait()
-                for task in (*helpers, *lookups):
+                for task in (*helpers, *self._lookups):
                     task.cancel()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
@@ -176,47 +165,86 @@ class CrmConsumer:
             if place not in self._committed:
                 self._committed[place] = await self._log.start_offset(place)
         self._marks = {place: Watermark(offset) for place, offset in self._committed.items()}
+        self._overdue.release()
+        self._barrier = None
+        self._begun_ms = self._clock()
 
-    async def _follow(self, reader: Reader, tasks: asyncio.TaskGroup, lookups: set[asyncio.Task[None]]) -> None:
+    async def _follow(self, reader: Reader, tasks: asyncio.TaskGroup) -> None:
         while True:
-            records = await self._repeated(lambda: self._fetch(reader), "reading")
+            records = await self._repeated(lambda: self._fetch(reader, tasks), "reading")
             for record in records:
-                await self._start(record, tasks, lookups)
+                await self._see(record, tasks)
             for place, mark in self._marks.items():
                 mark.read_to(reader.position(place))
             self._moved.set()
+            if self._overdue:
+                await self._repeated(lambda: self._settle_overdue(reader, tasks), "reading the log's end")
 
-    async def _fetch(self, reader: Reader) -> Sequence[StoredRecord]:
+    async def _fetch(self, reader: Reader, tasks: asyncio.TaskGroup) -> Sequence[StoredRecord]:
         """The next records; waits at the log's end, and knows that it is there."""
         self._at_end = False
         records = await reader.fetch(records_max=FETCH_RECORDS_MAX, timeout_s=AT_END_AFTER_S)
         if records:
             return records
         ends = await reader.end_offsets()
-        self._at_end = all(reader.position(place) >= end for place, end in ends.items())
-        timeout_s = None if self._at_end else LOOK_AGAIN_S
+        at_end = _has_reached(reader, ends)
+        if at_end:
+            await self._start_overdue(tasks)
+        self._at_end = at_end
+        timeout_s = None if at_end else LOOK_AGAIN_S
         records = await reader.fetch(records_max=FETCH_RECORDS_MAX, timeout_s=timeout_s)
         self._at_end = False
         return records
 
-    async def _start(self, record: StoredRecord, tasks: asyncio.TaskGroup, lookups: set[asyncio.Task[None]]) -> None:
+    async def _see(self, record: StoredRecord, tasks: asyncio.TaskGroup) -> None:
         """Start the look-up that a record asks for, if it asks and somebody still waits for it."""
+        settled = self._overdue.settled_by(record)
+        if settled is not None:
+            self._marks[settled.place].finish(settled.offset)
         try:
             ask = read_ask(record)
         except AskError as problem:
             _log.error("not looked up, the router's deadline covers it: %s", problem)
             return
-        if ask is None or self._is_over(ask):
+        if ask is None:
             return
-        if ask.is_late:
+        if not ask.is_late:
+            await self._take(ask, tasks)
+        elif self._is_in_time(ask):
             self._marks[ask.place].begin(ask.offset)
             self._late.add(ask)
-            return
-        await self._bounds.enter()
-        if self._is_over(ask):
+
+    async def _take(self, ask: Ask, tasks: asyncio.TaskGroup) -> None:
+        """Start a look-up when there is a place for it; one whose deadline has passed by then is kept, if it can be."""
+        if self._is_in_time(ask):
+            await self._bounds.enter()
+            if self._is_in_time(ask):
+                self._marks[ask.place].begin(ask.offset)
+                self._start(ask, tasks)
+                return
             self._bounds.slots.release()
-            return
-        self._marks[ask.place].begin(ask.offset)
+        if self._overdue.keep(ask):
+            self._marks[ask.place].begin(ask.offset)
+
+    async def _settle_overdue(self, reader: Reader, tasks: asyncio.TaskGroup) -> None:
+        """Start what was kept once the log was read to where it ended after that: the router still waits for those."""
+        if self._barrier is None:
+            self._barrier = await reader.end_offsets()
+        if _has_reached(reader, self._barrier):
+            await self._start_overdue(tasks)
+
+    async def _start_overdue(self, tasks: asyncio.TaskGroup) -> None:
+        self._barrier = None
+        asks = self._overdue.release()
+        if asks:
+            self._begun_ms = self._clock()
+            _log.info("%d look-ups past their deadline, which nobody was there to do, get their full time", len(asks))
+        for ask in asks:
+            await self._bounds.enter()
+            self._start(ask, tasks)
+
+    def _start(self, ask: Ask, tasks: asyncio.TaskGroup) -> None:
+        """Start a look-up that has a place within the bounds."""
         self._quiet.clear()
         workspace = ask.look_up.workspace
         self._on_their_way[workspace] += 1
@@ -230,11 +258,11 @@ class CrmConsumer:
             self._answer(ask, Failed(reason="overloaded", attempts=0))
             return
         task = tasks.create_task(self._look_up(ask))
-        lookups.add(task)
-        task.add_done_callback(lookups.discard)
+        self._lookups.add(task)
+        task.add_done_callback(self._lookups.discard)
 
-    def _is_over(self, ask: Ask) -> bool:
-        return ask.look_up.deadline_ms <= self._clock()
+    def _is_in_time(self, ask: Ask) -> bool:
+        return ask.look_up.deadline_ms > self._clock()
 
     async def _look_up(self, ask: Ask) -> None:
         self._answer(ask, await self._look_up_once(ask))
@@ -242,7 +270,11 @@ class CrmConsumer:
     async def _look_up_once(self, ask: Ask) -> Answered | Failed:
         try:
             policy = await self._repeated(lambda: self._policies.of(ask), "reading a policy")
-            return await self._client.look_up(ask.look_up, policy)
+            look_up = ask.look_up
+            if not ask.is_late:
+                full_ms = self._begun_ms + policy.crm.deadline_ms
+                look_up = replace(look_up, deadline_ms=max(look_up.deadline_ms, full_ms))
+            return await self._client.look_up(look_up, policy)
         except AskError as problem:
             _log.error("not looked up: %s", problem)
             return Failed(reason="unusable-policy", attempts=0)
@@ -332,3 +364,7 @@ class CrmConsumer:
             wait_s = min(REPEAT_MAX_S, REPEAT_FIRST_S * 2 ** min(repetitions, 16))
             await self._sleep(wait_s * self._random_fraction())
             repetitions += 1
+
+
+def _has_reached(reader: Reader, ends: Mapping[TopicPartition, int]) -> bool:
+    return all(reader.position(place) >= end for place, end in ends.items())

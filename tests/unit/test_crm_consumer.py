@@ -11,7 +11,9 @@ import orjson
 import pytest
 from msgspec import structs
 
-from consumers.crm.consumer import COMMIT_EVERY_S, Bounds, CrmConsumer
+from consumers.crm import consumer as crm_consumer
+from consumers.crm.bounds import Bounds
+from consumers.crm.consumer import COMMIT_EVERY_S, CrmConsumer
 from consumers.crm.outcomes import Answered, Failed, LookUp
 from consumers.crm.watermark import Watermark
 from events import records
@@ -315,13 +317,111 @@ async def test_a_stop_does_not_wait_for_a_crm_that_hangs(log: Log) -> None:
     assert again.numbers == [1]
 
 
-async def test_asks_past_their_deadline_are_left_to_the_router(log: Log) -> None:
+def decided_without(number: int) -> bytes:
+    """What the router records when the deadline of a look-up has passed."""
+    value = orjson.loads(asking(number))
+    value["type"] = "crm.unresolved"
+    value["data"] |= {"to": "routed-regular", "lookup": None}
+    return orjson.dumps(value)
+
+
+def heard(number: int) -> bytes:
+    """A message while the look-up is under way: it moves nothing."""
+    value = orjson.loads(asking(number))
+    value["type"] = "input.ignored"
+    del value["data"]["to"], value["data"]["lookup"]
+    return orjson.dumps(value)
+
+
+async def test_an_ask_past_its_deadline_is_done_unless_the_log_has_decided_without(log: Log) -> None:
+    """Nobody was there to do it: a restart must not make a regular contact out of a VIP."""
     crm = Crm(automatic=True)
     await log.add(asking(1, deadline_ms=NOW_MS), asking(2, deadline_ms=NOW_MS + 1), asking(3, deadline_ms=0))
+    await log.add(decided_without(1), heard(3))
+    async with Running(log, crm) as running:
+        await settle()
+        assert await running.consumer.is_caught_up()
+    assert crm.numbers == [2, 3]
+    assert {answer.lookup_id for answer in await log.answers()} == {"v-2/2", "v-3/2"}
+    assert log.commits[-1] == 6
+
+
+async def test_what_a_role_takes_over_gets_its_full_time_once_more(log: Log) -> None:
+    """As the router gives it; later asks keep their own deadline."""
+    crm = Crm(automatic=True)
+    now = [NOW_MS]
+    full_ms = POLICY.crm.deadline_ms
+    await log.add(asking(1, deadline_ms=NOW_MS - 1), asking(2, deadline_ms=NOW_MS + 1))
+    async with Running(log, crm, clock=lambda: now[0]):
+        await settle()
+        now[0] += 1_000
+        await log.add(asking(3, deadline_ms=now[0] + full_ms))
+        await settle()
+    deadlines_ms = {ask.conversation: ask.deadline_ms for ask in crm.asked}
+    assert deadlines_ms == {"v-1": NOW_MS + full_ms, "v-2": NOW_MS + full_ms, "v-3": now[0] + full_ms}
+
+
+async def test_one_that_is_kept_for_the_logs_end_is_not_passed_by_the_commit(log: Log) -> None:
+    """Whoever comes after a crash finds it again."""
+    first, second = Crm(), Crm(automatic=True)
+    await log.add(asking(1, deadline_ms=0), asking(2), asking(3, deadline_ms=0))
+    running = Running(log, first)
+    async with running:
+        await settle()
+        assert sorted(first.numbers) == [1, 2, 3]
+        for number in (2, 3):
+            first.answer(number)
+        await settle()
+        await running.crash()
+    assert all(offset <= 1 for offset in log.commits), "the first one is not done"
+    async with Running(log, second):
+        await settle()
+    assert 1 in second.numbers
+
+
+async def test_in_a_log_that_never_rests_overdue_asks_are_started_too(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for where the log ended after they were read, not for silence."""
+    crm = Crm(automatic=True)
+    await log.add(asking(1, deadline_ms=0))
+    fetch = CrmConsumer._fetch
+
+    async def one_more(self: CrmConsumer, reader: Any, tasks: Any) -> Any:
+        if len(crm.asked) < 1:
+            await log.add(other(9))
+        return await fetch(self, reader, tasks)
+
+    monkeypatch.setattr(CrmConsumer, "_fetch", one_more)
     async with Running(log, crm):
         await settle()
-    assert crm.numbers == [2]
-    assert log.commits[-1] == 4
+    assert crm.numbers == [1]
+
+
+async def test_whoever_keeps_an_ask_is_not_caught_up(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    crm = Crm(automatic=True)
+    await log.add(asking(1, deadline_ms=0))
+
+    async def not_yet(*_: object) -> None:
+        """The log's end is not known yet."""
+
+    monkeypatch.setattr(CrmConsumer, "_settle_overdue", not_yet)
+    async with Running(log, crm) as running:
+        await settle()
+        assert crm.numbers == []
+        assert not await running.consumer.is_caught_up()
+
+
+async def test_without_room_to_keep_it_the_routers_deadline_covers_an_ask(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crm_consumer, "OVERDUE_MAX", 1)
+    crm = Crm(automatic=True)
+    await log.add(asking(1, deadline_ms=0), asking(2, deadline_ms=0))
+    async with Running(log, crm):
+        await settle()
+    assert crm.numbers == [1]
+    assert log.commits[-1] == 3
 
 
 @pytest.mark.parametrize("error", [IndefiniteError("no answer"), LogUnavailableError("disk full")])
@@ -357,10 +457,10 @@ async def test_one_that_is_kept_trying_holds_up_nobody_and_is_answered_in_the_en
 
 
 async def test_after_a_crash_a_successor_keeps_trying(log: Log) -> None:
-    """Those that were answered before are past their deadline by then, and not asked again."""
+    """Those that were answered before are decided by then, and not asked again."""
     crm = Crm(automatic=True)
     now = [NOW_MS]
-    await log.add(asking_late(1), asking(2))
+    await log.add(asking_late(1), asking(2), decided_without(2))
     first = Running(log, crm, clock=lambda: now[0])
     async with first:
         await settle()
