@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from routing.inputs import ConfiguredAgent, PresenceStatus
-from routing.texts import look_up
+from routing.texts import look_up, with_wider
 
 if TYPE_CHECKING:
     from routing.strategies import Pool
@@ -21,12 +21,13 @@ class Agent:
 
     __slots__ = (
         "_lines", "assigned_last", "id", "idle_since", "load", "max_open", "open", "pools", "presence", "record",
-        "releasing", "since", "wrapping",
+        "releasing", "since", "tongues", "wrapping",
     )  # fmt: skip
 
     def __init__(self, agent: str) -> None:
         self.id = agent
         self.record: ConfiguredAgent | None = None  #: None: not one of ours, never a candidate
+        self.tongues: tuple[str, ...] = ()  #: what he speaks, so that a look-up finds it; empty: nobody said
         self.presence: PresenceStatus = "online"
         self.max_open = 0
         self.open = 0
@@ -58,9 +59,12 @@ class Agent:
 
     def speaks(self, language: str) -> bool:
         """Whether he speaks a language, ``pt`` for ``pt-BR`` too; where nobody said what he speaks, he does."""
-        if self.record is None or not self.record.languages:
-            return True
-        return look_up(language, self.record.languages) is not None
+        return not self.tongues or look_up(language, self.tongues) is not None
+
+    def learn(self, *, with_wider_languages: bool) -> None:
+        """Bring what he speaks up to date with his record. ``with_wider_languages``: who speaks pt-BR speaks pt."""
+        languages = () if self.record is None else self.record.languages
+        self.tongues = with_wider(languages) if with_wider_languages else languages
 
     def changed(self, *, by_room: bool) -> None:
         """Forget the lines that no longer hold, and weigh his load: ``by_room`` relative to what he may have."""

@@ -194,6 +194,16 @@ def look_up(tag: str | None, languages: tuple[str, ...]) -> str | None:
     return None
 
 
+@lru_cache(maxsize=4096)
+def with_wider(languages: tuple[str, ...]) -> tuple[str, ...]:
+    """The languages, and what each is a variety of: who speaks ``pt-BR`` speaks ``pt``."""
+    wider: dict[str, None] = {}
+    for language in languages:
+        subtags = language.replace("_", "-").split("-")
+        wider |= dict.fromkeys("-".join(subtags[:count]) for count in range(len(subtags), 0, -1))
+    return tuple(wider)
+
+
 @lru_cache(maxsize=1024)
 def pieces(template: str) -> tuple[str, ...]:
     """The text around each ``{name}``, with ``{{`` and ``}}`` made braces.

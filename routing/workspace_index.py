@@ -19,6 +19,8 @@ from routing.pools import Pools
 from routing.queues import DeadlineQueue, Due
 from routing.strategies import Pool, PoolKey, owner_key, pool_key
 from routing.workspace_parts import (
+    RULES_BY_ROOM,
+    RULES_WIDER_LANGUAGES,
     AgentPart,
     ConfigPart,
     ContactPart,
@@ -206,6 +208,8 @@ class Desk:
         part = self.agent_part(agent)
         now = self._agent(agent)
         before, now.record = now.record, part.record
+        spoke = now.tongues
+        now.learn(with_wider_languages=self.config().rules >= RULES_WIDER_LANGUAGES)
         stated = part.presence or "online"
         now.presence = "away" if stated == "other" else stated
         now.assigned_last, now.idle_since = part.assigned_last, part.idle_since
@@ -216,13 +220,13 @@ class Desk:
         self._check_missing(now, part)
         self._check_releasing(now)
         self._deadlines.arm(self.workspace, ConversationId("", agent), self._armed_of(agent, part))
-        if before != part.record:
+        if before != part.record or spoke != now.tongues:
             self.pools.enrol(now, before)
         self._update(now)
 
     def config_changed(self) -> None:
         """Bring everything that follows from the policy's word on agents and hours up to date."""
-        self._by_room = self.config().rules > 1
+        self._by_room = self.config().rules >= RULES_BY_ROOM
         self.hours_changed()
         for agent in {*self.agents, *self.config().agents, *self.unconfigured}:
             self.agent_changed(agent)

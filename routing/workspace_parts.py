@@ -28,7 +28,9 @@ from routing.inputs import (
 )
 
 MAX_OPEN_DEFAULT: Final = 20  #: each agent's room until a policy's ``agents.max_open`` is known
-RULES: Final = 2  #: the newest rules of choosing, see ``ConfigPart.rules``
+RULES_BY_ROOM: Final = 2
+RULES_WIDER_LANGUAGES: Final = 3
+RULES: Final = RULES_WIDER_LANGUAGES  #: the newest rules of choosing, see ``ConfigPart.rules``
 SHARED_MAX: Final = 4_096  #: different targets and channels that are kept once
 RANKS: Final[dict[RouteName, int]] = {"vip": 0, "escalated": 1, "regular": 2}  #: who is served first
 
@@ -188,7 +190,7 @@ class ConfigPart(Part, frozen=True, kw_only=True, tag="config"):
     leases_from_ms: int = 0  #: when ``presence_ttl_ms`` became what it is
     wrap_up_ms: int | None = None
     missed_offers_max: int | None = None
-    rules: int = 1  #: by which rules is chosen: 2 weighs loads by room, and breaks ties by who waits for work
+    rules: int = 1  #: by which is chosen: 2 weighs loads by room, ties by who waits for work; 3: pt-BR speaks pt
     hours: dict[str, TeamHours] = {}
     zones: dict[str, Offsets] = {}
     hours_now: dict[str, HoursNow] = {}  #: of ``hours``; who has none here is closed, and due to be decided

@@ -158,12 +158,13 @@ class Lane:
         route: RouteName = "regular",
         escalation: RouteTarget | None = None,
         join: str | None = None,
+        language: str = "en",
         contact: str | None = None,
         origin: Origin | None = None,
         run: int = 1,
     ) -> list[LogRecord]:
         """The router asks for an owner."""
-        body = requested(target, route=route, escalation=escalation, join=join)
+        body = requested(target, route=route, escalation=escalation, join=join, language=language)
         return self.tell(self.request(body, conversation, contact, origin=origin, run=run))
 
     def takes(

@@ -71,7 +71,10 @@ class Reference:
             return True
         if target.match_language and place.language is not None and who.languages:
             parts = place.language.lower().split("-")
-            if not {"-".join(parts[:n]) for n in range(1, 9)} & {tag.lower() for tag in who.languages}:
+            spoken = {tag.lower() for tag in who.languages}
+            if self.rules > 2:
+                spoken |= {tag.rsplit("-", n)[0] for tag in spoken for n in range(9)}
+            if not {"-".join(parts[:n]) for n in range(1, 9)} & spoken:
                 return False
         return set(target.skills) <= set(who.skills)
 

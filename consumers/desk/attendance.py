@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from consumers.desk.lines import PoolOf
 from routing.inputs import ConfiguredAgent
-from routing.texts import look_up
+from routing.texts import look_up, with_wider
 from routing.workspace_state import WRAPPING_MAX
 
 
@@ -25,7 +25,7 @@ class Belonging(NamedTuple):
         """Whether such an agent is a member of the pool."""
         if pool.team is not None and pool.team not in self.teams:
             return False
-        if pool.language is not None and self.languages and look_up(pool.language, self.languages) is None:
+        if pool.language is not None and self.languages and look_up(pool.language, with_wider(self.languages)) is None:
             return False
         return all(skill in self.skills for skill in pool.skills)
 

@@ -18,7 +18,7 @@ from routing.policy_file import parse_policy
 
 START_MS = 1_795_341_600_000
 POLICIES = {
-    number: Path(__file__).with_name(f"policy-{number}.toml") for number in (1, 2, 3)
+    number: Path(__file__).with_name(f"policy-{number}.toml") for number in (1, 2, 3, 4)
 }  # never changed: in the log
 
 
@@ -35,7 +35,7 @@ class Step(NamedTuple):
 def policy(number: int) -> Policy:
     """The first template's policy, with little room; in the second agents are asked, and time matters more.
 
-    In the third teams have hours.
+    In the third teams have hours, in the fourth an agent has to speak the contact's language.
     """
     return parse_policy(POLICIES[number].read_text(), source="golden")
 
@@ -102,7 +102,19 @@ class _Script:
 
 def steps(number: int) -> Iterator[Step]:
     """What happens in a scenario."""
-    return {1: _small_desk, 2: _asking_desk, 3: _closing_desk}[number]()
+    return {1: _small_desk, 2: _asking_desk, 3: _closing_desk, 4: _speaking_desk}[number]()
+
+
+def _speaking_desk() -> Iterator[Step]:
+    """Agents who speak varieties of a language get who speaks it, in their turn; nobody speaks one of them."""
+    s = _Script()
+    for name, languages in (("ana", ["pt-BR", "en"]), ("bob", ["en"]), ("rui", ["PT_pt"])):
+        yield s.agent(name, "agent.updated", teams=["support"], languages=languages)
+    for number, language in enumerate(("pt-BR", "pt", "en-GB", "pt-AO", "ar", "pt", "en", "fr"), start=1):
+        yield s.opened(f"s{number}", f"y{number}", language=language, name="Ann")
+        yield s.says(f"s{number}", f"y{number}", "what for?", after_s=30.0)
+        yield s.says(f"s{number}", f"y{number}", f"s{number}@example.com", after_s=30.0)
+        yield s.crm(f"s{number}", f"y{number}", 3, customer_type="standard")
 
 
 def _closing_desk() -> Iterator[Step]:

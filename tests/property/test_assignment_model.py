@@ -101,7 +101,7 @@ rooms = st.sampled_from([None, 0, 1, 1, 2, 3, -1])
 bodies = st.builds(
     requested,
     st.sampled_from(TARGETS),
-    language=st.sampled_from(["en", "pt-BR"]),
+    language=st.sampled_from(["en", "pt", "pt-BR"]),
     route=st.sampled_from(["vip", "regular", "escalated"]),
     escalation=st.sampled_from([None, MANAGERS]),
     join=st.sampled_from([None, None, "p0", "p1", "q0", "q1"]),
@@ -155,7 +155,7 @@ steps = st.one_of(
             presence_ttl_ms=st.sampled_from([None, 20, 40]),
             wrap_up_ms=st.sampled_from([None, None, 6]),
             missed_offers_max=st.sampled_from([None, 1, 2]),
-            rules=st.sampled_from([1, 2, 2]),
+            rules=st.sampled_from([1, 2, 3, 3]),
         ),
     ),
     st.tuples(st.just("time"), st.integers(0, 30)),
@@ -165,7 +165,7 @@ hours_told = st.builds(
     AgentsConfigured,
     max_open=st.sampled_from([1, 2]),
     presence_ttl_ms=st.sampled_from([None, 40]),
-    rules=st.just(2),
+    rules=st.just(3),
     hours=st.sampled_from(HOURS),
     zones=st.just(ZONES),
 )
@@ -174,7 +174,7 @@ hourly_steps = st.one_of(steps, steps, times, st.tuples(st.just("config"), hours
 hourly = st.tuples(  # histories that begin with hours, and in which more time passes
     st.sampled_from([1, 3, 100]),
     st.tuples(st.sampled_from(HOURS[1:]), st.lists(hourly_steps, min_size=20, max_size=60)).map(
-        lambda drawn: [("config", AgentsConfigured(max_open=2, rules=2, hours=drawn[0], zones=ZONES)), *drawn[1]]
+        lambda drawn: [("config", AgentsConfigured(max_open=2, rules=3, hours=drawn[0], zones=ZONES)), *drawn[1]]
     ),
 )
 

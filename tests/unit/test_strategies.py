@@ -244,3 +244,21 @@ def test_a_fallback_has_its_own_needs(lane: Lane) -> None:
 def test_a_record_that_cannot_be_is_ignored(lane: Lane, more: dict[str, Any], reason: str) -> None:
     (record,) = lane.has("anna", "support", **more)
     assert (record.type, record.data["reason"]) == ("input.ignored", reason)
+
+
+def test_who_speaks_a_variety_speaks_the_language(lane: Lane) -> None:
+    """A contact's ``pt-BR`` is looked up among the workflow's languages and found as ``pt``."""
+    target = RouteTarget(team="support", match_language=True)
+    lane.has("bob", "support", languages=("fr-CA",))
+    lane.has("ana", "support", languages=("pt-BR",))
+    assert given_to(lane.asks("c1", target, language="pt")) == [("c1", "ana")]
+
+
+def test_by_earlier_rules_only_the_language_itself_counts() -> None:
+    """... until a newer program has told the log its rules: then he is given who waits."""
+    target = RouteTarget(team="support", match_language=True)
+    lane = Lane()
+    lane.rules(rules=2)
+    lane.has("ana", "support", languages=("pt_BR",))
+    assert given_to(lane.asks("c1", target, language="pt")) == []
+    assert given_to(lane.rules()) == [("c1", "ana")]
