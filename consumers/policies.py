@@ -65,4 +65,4 @@ def _load(file: Path) -> Policy:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise PolicyError("it is not UTF-8: save it as UTF-8", line=line, source=source) from None
-    return parse_policy(text, source=source)
+    return parse_policy(text, source=source, is_new=True)

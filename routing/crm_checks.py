@@ -14,7 +14,7 @@ from routing.crm_networks import is_never_asked, parse_network
 from routing.jsonpath import parse_path
 from routing.policy import Crm
 from routing.policy_lines import dotted
-from routing.policy_reader import Document
+from routing.policy_reader import Document, Remark
 
 PLACEHOLDERS: Final = ("email", "contact_id", "conversation_id")  #: ``{email}`` ..., in URL, headers and body
 RESERVED_VARIABLES: Final = ("crm_status", "email_source", "channel_type", "language")  #: the router sets them
@@ -46,18 +46,19 @@ def check(crm: Crm, document: Document) -> None:
     _check_variables(crm, document)
 
 
-def warnings(crm: Crm) -> Iterator[str]:
-    """What is probably not meant, one sentence each."""
+def warnings(crm: Crm) -> Iterator[Remark]:
+    """What is probably not meant."""
+    path = ("crm", "url")
     templates = "".join((crm.url, *crm.headers.values(), crm.body or ""))
     if not set(PLACEHOLDER.findall(templates)) & set(PLACEHOLDERS):
-        yield f"crm.url: the look-up is the same for everybody; {_ADVICE}"
+        yield path, f"the look-up is the same for everybody; {_ADVICE}"
     url = urlsplit(crm.url)
     local = url.hostname in ("localhost", "::1") or str(url.hostname).startswith("127.")
     if url.scheme == "http" and not local and SECRET.search("".join(crm.headers.values()) + (crm.body or "")):
-        yield "crm.url: http sends the secrets of headers and body in the clear, use https"
+        yield path, "http sends the secrets of headers and body in the clear, use https"
     for name, value in parse_qsl(url.query):
         if re.search(r"(key|token|secret|password)$", name, re.IGNORECASE) and not PLACEHOLDER.fullmatch(value):
-            yield f"crm.url: {name} looks like a secret in the URL, where logs keep it: send it in a header"
+            yield path, f"{name} looks like a secret in the URL, where logs keep it: send it in a header"
 
 
 def _check_url(url: str, document: Document) -> None:

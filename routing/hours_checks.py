@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
-from routing.hours import DAY_MS, DAYS, closed_longest_ms
-from routing.inputs import TeamHours
-from routing.policy import Policy
+from routing.hours import DAY_MS, DAYS, closed_longest_ms, joined
+from routing.inputs import Span, TeamHours
+from routing.policy import Hours, Policy
 from routing.policy_lines import Path, dotted
-from routing.policy_reader import Document, suggestion
+from routing.policy_reader import Document, Remark, suggestion
 from routing.policy_targets import Target, check_target
 
 _WEEK_MS: Final = 7 * DAY_MS
@@ -28,24 +28,58 @@ def check(policy: Policy, document: Document) -> None:
     _check_whose(policy, document)
 
 
-def outsides(policy: Policy) -> list[Target]:
-    """Everybody who stands in out of hours."""
-    return [hours.rules.outside for hours in policy.hours.values() if hours.rules.outside is not None]
+def outsides(policy: Policy) -> list[tuple[Path, Target]]:
+    """Everybody who stands in out of hours, with where he is named."""
+    outside = {name: hours.rules.outside for name, hours in policy.hours.items()}
+    return [(("hours", name, "outside"), target) for name, target in outside.items() if target is not None]
 
 
-def warnings(policy: Policy) -> Iterator[str]:
-    """Routes whose conversations wait less long than their team is closed."""
+def warnings(policy: Policy) -> Iterator[Remark]:
+    """Who never stands in, and routes whose conversations wait less long than their team is closed."""
+    for closed, hours in policy.hours.items():
+        if hours.rules.outside is not None and not _stands_in(policy, closed):
+            problem = "whoever is named is closed whenever these hours are, so nobody ever stands in"
+            yield ("hours", closed, "outside"), f"{problem}: name somebody else, or give his team other hours"
     for route in ("vip", "regular"):
         values = policy.routes.named(route)
         name = policy.hours_of(values.team, workspace=values.workspace)
-        if name is None or policy.hours[name].rules.outside is not None or values.wait_max_ms is None:
+        if name is None or values.wait_max_ms is None or _stands_in(policy, name):
             continue
         closed_ms = closed_longest_ms(policy.hours[name].rules.week)
         if values.wait_max_ms < closed_ms:
-            yield (
-                f"route.{route}.wait_max: {dotted(('hours', name))} is closed for up to {closed_ms // _HOUR_MS} "
-                "hours, so who comes out of hours is escalated before it opens"
-            )
+            problem = f"{dotted(('hours', name))} is closed for up to {closed_ms // _HOUR_MS} hours"
+            yield ("route", route, "wait_max"), f"{problem}, so who comes out of hours is escalated before it opens"
+
+
+def _stands_in(policy: Policy, name: str) -> bool:
+    """Whether somebody may ever serve because these hours are closed; who stands in has others who do for him."""
+    own, passed, next_ = policy.hours[name], [name], _after(policy, name)
+    while next_ is not None and next_ not in passed:
+        if not next_ or not _is_within(policy.hours[next_], own):
+            return True
+        passed.append(next_)
+        next_ = _after(policy, next_)
+    return False
+
+
+def _after(policy: Policy, name: str) -> str | None:
+    """The hours of whoever stands in for these; "": he is always there; None: nobody does."""
+    outside = policy.hours[name].rules.outside
+    return None if outside is None else policy.hours_of(outside.team, workspace=outside.workspace) or ""
+
+
+def _is_within(inner: Hours, outer: Hours) -> bool:
+    """Whether ``inner`` is surely never open while ``outer`` is closed: where zones or dates differ, it may be."""
+    if inner.offsets != outer.offsets or inner.rules.dates != outer.rules.dates:
+        return False
+    around = _ordinary(outer.rules)
+    return joined([*around, *_ordinary(inner.rules)]) == around
+
+
+def _ordinary(rules: TeamHours) -> list[Span]:
+    """When it is open in a week without dates that differ, what began the week before included."""
+    spans = [(day * DAY_MS + start, day * DAY_MS + end) for day in range(-1, 7) for start, end in rules.week[day]]
+    return joined((max(start, 0), min(end, _WEEK_MS)) for start, end in spans if end > 0)
 
 
 def _check_week(rules: TeamHours, path: Path, document: Document) -> None:
@@ -100,4 +134,4 @@ def _named(policy: Policy) -> list[Target]:
     """Everybody whom a route, a fallback or ``outside`` names."""
     routes = (policy.routes.vip, policy.routes.regular, policy.routes.escalated)
     fallbacks = [route.fallback for route in routes if route.fallback is not None]
-    return [*routes, *fallbacks, *outsides(policy)]
+    return [*routes, *fallbacks, *(target for _, target in outsides(policy))]

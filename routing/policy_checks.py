@@ -2,44 +2,54 @@
 
 ``check`` raises for what is certainly a mistake; ``warnings`` lists what probably is one. Keys, types and ranges were
 seen to before (``routing/policy_file.py``); the CRM's part stands in ``routing/crm_checks.py``, that of hours in
-``routing/hours_checks.py``, the question whether conditions can hold together in ``routing/branch_checks.py``.
+``routing/hours_checks.py``, the question whether conditions can hold together in ``routing/branch_checks.py``, what
+only new policies are refused for in ``routing/new_checks.py``, slips in names in ``routing/name_checks.py``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from difflib import get_close_matches
-from typing import Final, get_args
+from typing import Final
 
-from routing import branch_checks, crm_checks, hours_checks, texts
+from routing import branch_checks, crm_checks, hours_checks, name_checks, new_checks, texts
+from routing.answers import read_answer
 from routing.inputs import PoolTarget, RouteName
-from routing.policy import EmailRules, Messages, Policy, Route
-from routing.policy_lines import Path, dotted
-from routing.policy_reader import Document, suggestion
+from routing.new_checks import ROUTE_NAMES
+from routing.policy import EmailRules, Policy, Route
+from routing.policy_lines import Path
+from routing.policy_reader import Document, Finding, Remark, suggestion
 from routing.policy_targets import Target, check_target
 
-ROUTE_NAMES: Final[tuple[RouteName, ...]] = get_args(RouteName)
+_EDGES: Final = re.compile(r"^[\W_]+|[\W_]+$")
 
 
-def check(policy: Policy, document: Document) -> None:
-    """Raise ``PolicyError`` for the first set-up that cannot work, with its key and line."""
+def check(policy: Policy, document: Document, *, is_new: bool) -> None:
+    """Raise ``PolicyError`` for the first set-up that cannot work, with its key and line.
+
+    ``is_new``: for what logs may hold, too.
+    """
     _check_times(policy, document)
     _check_messages(policy.email, document)
     crm_checks.check(policy.crm, document)
-    branch_checks.check(policy, document)
+    branch_checks.check(policy, document, is_new=is_new)
     for name in ROUTE_NAMES:
         _check_route(policy, name, document)
     hours_checks.check(policy, document)
     _check_agents(policy, document)
+    if is_new:
+        new_checks.check(policy, document)
 
 
-def warnings(policy: Policy) -> list[str]:
-    """What may be meant as it is but probably is not, one sentence each, beginning with the key."""
-    found = [*crm_checks.warnings(policy.crm), *_surplus_texts(policy.email), *_idle_agents(policy)]
-    found += hours_checks.warnings(policy)
+def warnings(policy: Policy) -> list[Finding]:
+    """What may be meant as it is but probably is not, one sentence each, with key and line."""
+    document = Document(policy.text, source="policy")
+    found = [*crm_checks.warnings(policy.crm), *_surplus_texts(policy.email), *_deaf_stop_words(document)]
+    found += [*_idle_agents(policy), *_idle_offers(policy), *hours_checks.warnings(policy)]
     for name in ROUTE_NAMES:
         found += _route_warnings(policy, name)
-    return found
+    found += name_checks.warnings(policy, [*_targets(policy), *hours_checks.outsides(policy)])
+    return [document.finding(path, problem) for path, problem in found]
 
 
 def _check_times(policy: Policy, document: Document) -> None:
@@ -57,20 +67,11 @@ def _check_times(policy: Policy, document: Document) -> None:
 
 def _check_messages(email: EmailRules, document: Document) -> None:
     """Placeholders that do not exist. Our own texts are held right by a test."""
-    for language, messages in email.messages.items():
-        for keys, template in _templates(messages):
-            try:
-                texts.pieces(template)
-            except ValueError as error:
-                raise document.error(("email", "messages", language, *keys), str(error)) from None
-
-
-def _templates(messages: Messages) -> Iterator[tuple[Path, str]]:
-    yield ("ask",), messages.ask
-    for index, text in enumerate(messages.retry):
-        yield ("retry", index), text
-    yield ("success",), messages.success
-    yield ("escalated",), messages.escalated
+    for path, template in new_checks.templates_of(email):
+        try:
+            texts.pieces(template)
+        except ValueError as error:
+            raise document.error(path, str(error)) from None
 
 
 def _check_route(policy: Policy, name: RouteName, document: Document) -> None:
@@ -143,14 +144,29 @@ def _check_agents(policy: Policy, document: Document) -> None:
         seen.add(email)
 
 
-def _surplus_texts(email: EmailRules) -> Iterator[str]:
+def _surplus_texts(email: EmailRules) -> Iterator[Remark]:
     for language, messages in email.messages.items():
         if len(messages.retry) > max(email.retries, 1):
-            key = dotted(("email", "messages", language, "retry"))
-            yield f"{key}: it has {len(messages.retry)} texts, but there are only {email.retries} retries"
+            path = ("email", "messages", language, "retry")
+            yield path, f"it has {len(messages.retry)} texts, but there are only {email.retries} retries"
 
 
-def _targets(policy: Policy) -> Iterator[tuple[Path, Route | PoolTarget]]:
+def _deaf_stop_words(document: Document) -> Iterator[Remark]:
+    """Stop words that no message is, or only one that has their punctuation, as answers are read."""
+    written: list[str] = document.values.get("email", {}).get("stop_words", [])
+    for index, word in enumerate(written):
+        path, plain = ("email", "stop_words", index), _EDGES.sub("", word)
+        if not _stops(word, stop_word=word):
+            yield path, "no message is ever read as this: write plain letters, ' for a curly apostrophe"
+        elif plain and _stops(word, stop_word=plain) and not _stops(plain, stop_word=word):
+            yield path, f"only a message with the same punctuation is this: {plain!r} is found with any and without"
+
+
+def _stops(message: str, *, stop_word: str) -> bool:
+    return read_answer(message, stop_words=frozenset({stop_word.casefold().strip()})).found == "stop"
+
+
+def _targets(policy: Policy) -> Iterator[tuple[Path, Target]]:
     for name in ROUTE_NAMES:
         route = policy.routes.named(name)
         yield ("route", name), route
@@ -158,36 +174,27 @@ def _targets(policy: Policy) -> Iterator[tuple[Path, Route | PoolTarget]]:
             yield ("route", name, "fallback"), route.fallback
 
 
-def _idle_agents(policy: Policy) -> Iterator[str]:
+def _idle_offers(policy: Policy) -> Iterator[Remark]:
+    if policy.agents.missed_offers_max is None:
+        return
+    if all(policy.routes.named(name).accept_ms is None for name in ROUTE_NAMES):
+        yield ("agents", "missed_offers_max"), "no route has accept, so nobody is offered anything that he could miss"
+
+
+def _idle_agents(policy: Policy) -> Iterator[Remark]:
     """Agents of the file that no route reaches. Agents may come by ``agents.events``, so nobody can be missing."""
-    targets: list[Target] = [*(target for _, target in _targets(policy)), *hours_checks.outsides(policy)]
+    targets = [target for _, target in [*_targets(policy), *hours_checks.outsides(policy)]]
     if any(target.workspace for target in targets) or any(policy.routes.named(n).agent_from for n in ROUTE_NAMES):
         return
     named = {target.agent for target in targets} | {target.team for target in targets}
     for agent, record in policy.agents.agents.items():
         if not named & {agent, record.email, *record.teams} - {None}:
-            yield f"{dotted(('agents', agent))}: no route names this agent or one of his teams, so he gets nothing"
+            yield ("agents", agent), "no route names this agent or one of his teams, so he gets nothing"
 
 
-def _route_warnings(policy: Policy, name: RouteName) -> Iterator[str]:
-    route = policy.routes.named(name)
+def _route_warnings(policy: Policy, name: RouteName) -> Iterator[Remark]:
+    route, path = policy.routes.named(name), ("route", name)
     if route.wait_max_ms is not None and route.wait_max_ms >= policy.workflow.forget_after_ms:
-        yield f"route.{name}.wait_max: workflow.forget_after is not longer, so who waits is forgotten before"
+        yield (*path, "wait_max"), "workflow.forget_after is not longer, so who waits is forgotten before"
     if route.workspace and route.fallback is not None and (route.fallback.only_online or not route.only_online):
-        yield f"route.{name}.fallback: the route has the whole workspace already, so the fallback adds nobody"
-    agents = policy.agents.agents
-    emails = [record.email for record in agents.values() if record.email is not None]
-    teams = sorted({team for record in agents.values() for team in record.teams})
-    for path, target in _targets(policy):
-        if path[1] == name:
-            yield from _near_miss((*path, "agent"), target.agent, [*agents, *emails])
-            yield from _near_miss((*path, "team"), target.team, teams)
-
-
-def _near_miss(path: Path, named: str | None, known: list[str]) -> Iterator[str]:
-    """A name that is nearly, but not quite, one that ``[agents]`` has."""
-    if named is None or named in known:
-        return
-    near = get_close_matches(named, known, n=1, cutoff=0.8)
-    if near:
-        yield f"{dotted(path)}: [agents] has {near[0]!r} but no {named!r}: is it a slip?"
+        yield (*path, "fallback"), "the route has the whole workspace already, so the fallback adds nobody"

@@ -57,11 +57,12 @@ _SECTIONS: Final = ("workflow", "trigger", "email", "crm", "branch", "route", "a
 _YEAR: Final = "365d"
 
 
-def parse_policy(text: str, *, source: str) -> Policy:
+def parse_policy(text: str, *, source: str, is_new: bool = False) -> Policy:
     """Read and check a policy; ``source`` (a file's name) stands in the errors.
 
-    Raises ``PolicyError`` for the first thing that is wrong, with its dotted key and line. Nothing else is raised,
-    whatever the text.
+    ``is_new``: somebody wants to begin with it, so it is refused for more than one that a log has recorded, which has
+    to go on (``routing/new_checks.py``). Raises ``PolicyError`` for the first thing that is wrong, with its dotted key
+    and line. Nothing else is raised, whatever the text.
     """
     document = Document(text, source=source)
     top = Table(document, (), document.values, known=_SECTIONS)
@@ -78,7 +79,7 @@ def parse_policy(text: str, *, source: str) -> Policy:
         agents=_agents(top),
         hours=read_hours(top, workflow.languages),
     )
-    policy_checks.check(policy, document)
+    policy_checks.check(policy, document, is_new=is_new)
     return policy
 
 

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from routing.errors import PolicyError
 from routing.policy_lines import Lines, Path, TooDeepError, dotted
@@ -30,6 +30,18 @@ class Required:
 
 REQUIRED: Final = Required()  #: in place of a default: the key has to be there
 Default: TypeAlias = Required | None
+Remark: TypeAlias = tuple[Path, str]  #: a key, and what is probably not meant there
+
+
+class Finding(NamedTuple):
+    """What is probably not meant; a policy with it can be used."""
+
+    key: str  #: dotted, as in the file
+    line: int | None  #: from 1; None: nothing of it stands in the file
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem}"
 
 
 class Document:
@@ -51,6 +63,10 @@ class Document:
     def error(self, path: Path, problem: str) -> PolicyError:
         """The error that says ``problem`` of the key at ``path``."""
         return PolicyError(problem, key=dotted(path) or None, line=self._lines.of(path), source=self.source)
+
+    def finding(self, path: Path, problem: str) -> Finding:
+        """The warning that says ``problem`` of the key at ``path``."""
+        return Finding(dotted(path), self._lines.of(path), problem)
 
     def has(self, path: Path) -> bool:
         """Whether the file says anything at ``path``."""

@@ -33,6 +33,10 @@ class Target(Protocol):
     def workspace(self) -> bool:
         """Everybody."""
 
+    @property
+    def skills(self) -> tuple[str, ...]:
+        """What the agents must know."""
+
 
 def read_target(table: Table) -> dict[str, Any]:
     """The fields that a route and a ``PoolTarget`` share."""

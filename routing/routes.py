@@ -17,7 +17,7 @@ def resolve(route: Route, variables: Mapping[str, Any]) -> RouteTarget:
     """The route as the assigner gets it: ``agent_from`` replaced by the variable's value.
 
     Where the variable is missing there is nobody to wait for: the fallback is the target at once, the policy check
-    having made sure that there is one.
+    having made sure that there is one (in policies recorded before it did, it is the whole workspace).
     """
     agent = route.agent
     if route.agent_from is not None:

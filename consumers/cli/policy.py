@@ -52,23 +52,27 @@ def new_command() -> None:
 @app.command("check")
 def check_command(file: FileArgument, *, workspace: WorkspaceOption = "default", as_json: JsonOption = False) -> None:
     """Check a policy: errors name key and line and exit 2, warnings say what is probably not meant."""
-    from consumers.policies import load_policies  # noqa: PLC0415  # keeps --help quick
     from routing.errors import PolicyError  # noqa: PLC0415  # keeps --help quick
 
     try:
-        policies = load_policies(file, workspace=workspace)
+        policies = _load(file, workspace)
     except PolicyError as error:
         if not as_json:
             raise
         _write_error(error)
         raise typer.Exit(UNUSABLE) from None
     if as_json:
-        found = {name: {"version": policy.version, "warnings": _warnings(policy)} for name, policy in policies.items()}
+        found = {
+            name: {"version": policy.version, "warnings": [text for _, text in _warnings(policy)]}
+            for name, policy in policies.items()
+        }
         write_json({"ok": True, "policies": found}, indent=True)
         return
     for name, policy in policies.items():
-        for warning in _warnings(policy):
-            sys.stdout.write(f"warning: {visible(warning)}\n")
+        source = file / f"{name}.toml" if file.is_dir() else file
+        for line, text in _warnings(policy):
+            place = "" if line is None else f"{source}:{line}: "
+            sys.stdout.write(f"warning: {visible(place + text)}\n")
         sys.stdout.write(f"{file}: workspace {visible(name)}: can be used, version {policy.version}\n")
 
 
@@ -88,10 +92,9 @@ def diagram_command(
     workspace: WorkspaceOption = "default",
 ) -> None:
     """Draw the states that a conversation can go through under a policy, from the state machine itself."""
-    from consumers.policies import load_policies  # noqa: PLC0415  # keeps --help quick
     from routing.diagram import dot, mermaid  # noqa: PLC0415  # keeps --help quick
 
-    policies = load_policies(file, workspace=workspace)
+    policies = _load(file, workspace)
     if workspace not in policies:
         raise CommandError(f"--workspace: {file} has no policy for it, only for {', '.join(policies)}")
     retries = policies[workspace].email.retries
@@ -103,13 +106,22 @@ def diagram_command(
         output.write_bytes(content)
 
 
-def _warnings(policy: Policy) -> list[str]:
-    """What is probably not meant, and the secrets that this environment does not have."""
+def _load(file: Path, workspace: str) -> dict[str, Policy]:
+    """The policies by workspace; raises ``CommandError`` and ``PolicyError``."""
+    from consumers.policies import load_policies  # noqa: PLC0415  # keeps --help quick
+
+    if not workspace:
+        raise CommandError("--workspace: it is empty; leave it out for the workspace default")
+    return load_policies(file, workspace=workspace)
+
+
+def _warnings(policy: Policy) -> list[tuple[int | None, str]]:
+    """What is probably not meant, and the secrets that this environment does not have; with the line, where known."""
     from consumers.secrets import Secrets, missing_secrets  # noqa: PLC0415  # keeps --help quick
     from routing.policy_checks import warnings  # noqa: PLC0415  # keeps --help quick
 
     missing = missing_secrets(policy, Secrets.from_environment())
-    return [*warnings(policy), *(f"crm: {problem}" for problem in missing)]
+    return [*((found.line, str(found)) for found in warnings(policy)), *((None, f"crm: {each}") for each in missing)]
 
 
 def _write_error(error: PolicyError) -> None:

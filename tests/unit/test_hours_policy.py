@@ -47,7 +47,7 @@ def policy_with(*changes: tuple[str, str]) -> Policy:
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new, 1)
-    return parse_policy(text, source="test.toml")
+    return parse_policy(text, source="test.toml", is_new=True)
 
 
 def test_hours_are_read() -> None:
@@ -136,7 +136,7 @@ def test_what_is_wrong_is_named_with_key_and_line(old: str, new: str, key: str, 
     text = HOURS.replace(old, new, 1)
     assert text != HOURS
     with pytest.raises(PolicyError) as caught:
-        parse_policy(text, source="test.toml")
+        parse_policy(text, source="test.toml", is_new=True)
     error = caught.value
     assert (error.key, piece in error.problem) == (key, True), error
     assert error.line is not None
@@ -182,8 +182,74 @@ def test_who_waits_less_long_than_the_team_is_closed_is_warned_about() -> None:
         ('[hours.night]\nteams = ["night"]\nzone = "UTC"\nmonday = ["18:00-09:00"]', ""),
         ('regular.team = "support"', 'regular.team = "support"\nregular.wait_max = "2h"'),
     )
-    assert [text.split(":")[0] for text in warnings(policy)] == ["route.regular.wait_max"]
-    assert "hours.office is closed for up to 100 hours" in warnings(policy)[0]
+    assert [finding.key for finding in warnings(policy)] == ["route.regular.wait_max"]
+    assert "hours.office is closed for up to 100 hours" in warnings(policy)[0].problem
+
+
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday")
+NINE_TO_FIVE = "\n".join(f'{day} = ["09:00-17:00"]' for day in WEEKDAYS)
+
+
+def each_for_the_other(zone: str = "Europe/Berlin", days: str = NINE_TO_FIVE, wait_max: str = "7d") -> Policy:
+    """Two teams that stand in for each other; ``zone`` and ``days`` are those of the second."""
+    start, end = HOURS.index("[hours.office]"), HOURS.index("[crm]")
+    text = HOURS[:start]
+    text += f'[hours.office]\nteams = ["support"]\nzone = "Europe/Berlin"\noutside.team = "night"\n{NINE_TO_FIVE}\n'
+    text += f'[hours.night]\nteams = ["night"]\nzone = "{zone}"\noutside.team = "support"\n{days}\n'
+    text += HOURS[end:] + f'regular.wait_max = "{wait_max}"\n'
+    return parse_policy(text, source="test.toml", is_new=True)
+
+
+def test_who_stands_in_but_is_closed_just_then_is_warned_about_with_the_wait_that_follows() -> None:
+    policy = each_for_the_other(wait_max="2h")
+    found = warnings(policy)
+    keys = ["hours.office.outside", "hours.night.outside", "route.regular.wait_max"]
+    assert [finding.key for finding in found] == keys
+    assert "nobody ever stands in" in found[0].problem
+    assert "closed for up to 64 hours" in found[2].problem
+    lines = policy.text.splitlines()
+    assert [lines[(finding.line or 0) - 1].split(" =")[0] for finding in found] == [
+        "outside.team", "outside.team", "regular.wait_max",
+    ]  # fmt: skip
+
+
+def test_who_is_there_for_part_of_the_others_hours_never_stands_in_and_the_other_does() -> None:
+    """Also where the longer hours are written in pieces or pass midnight."""
+    shorter = each_for_the_other(days='monday = ["10:00-16:00"]')
+    assert [finding.key for finding in warnings(shorter)] == ["hours.office.outside"]
+    longer = each_for_the_other(
+        days='sunday = ["20:00-12:00"]\nmonday = ["12:00-17:00"]\n' + NINE_TO_FIVE.partition("\n")[2]
+    )
+    assert [finding.key for finding in warnings(longer)] == ["hours.night.outside"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "days"),
+    [
+        ("America/New_York", NINE_TO_FIVE),
+        ("Europe/Berlin", NINE_TO_FIVE.replace("17:00", "18:00", 1)),
+        ("Europe/Berlin", 'sunday = ["23:00-10:00"]'),
+        ("Europe/Berlin", NINE_TO_FIVE + '\nholidays = ["2026-12-25"]'),
+    ],
+)
+def test_who_is_there_at_another_time_stands_in_without_a_warning(zone: str, days: str) -> None:
+    """Follow the sun, another closing time, a night that passes into the week, holidays of one's own."""
+    found = [finding.key for finding in warnings(each_for_the_other(zone, days, wait_max="2h"))]
+    assert "hours.office.outside" not in found
+    assert "route.regular.wait_max" not in found
+
+
+def test_who_is_always_there_stands_in() -> None:
+    for outside in ('{ team = "always" }', '{ agent = "ina" }', "{ workspace = true }"):
+        policy = policy_with((OUTSIDE, f"outside = {outside}"), ('teams = ["night"]', 'teams = ["support2"]'),
+                             ('vip.agent = "anna"', 'vip.team = "support2"'))  # fmt: skip
+        assert "hours.office.outside" not in [finding.key for finding in warnings(policy)]
+
+
+def test_a_text_of_blanks_out_of_hours_is_refused() -> None:
+    with pytest.raises(PolicyError, match=r'hours\.office\.message\.en: it is blank: write a text, "" sends nothing'):
+        policy_with((MESSAGE, 'message = { en = " " }'))
+    assert policy_with((MESSAGE, 'message = { en = "" }')).hours["office"].messages["en"] == ""
 
 
 def test_agents_of_a_team_that_stands_in_are_not_idle() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from consumers.policies import load_policies
+from consumers.policy_book import LanePolicies, PolicyBook
+from routing.answers import read_answer
 from routing.errors import PolicyError
 from routing.policy import Policy
 from routing.policy_checks import warnings
@@ -40,7 +45,7 @@ def policy_with(*changes: tuple[str, str]) -> Policy:
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new, 1)
-    return parse_policy(text, source="test.toml")
+    return parse_policy(text, source="test.toml", is_new=True)
 
 
 def refused(*changes: tuple[str, str]) -> PolicyError:
@@ -263,6 +268,14 @@ def test_a_branch_that_everybody_takes_is_refused(first: tuple[str, ...], second
         (("email_source", "does not exist"), "record or answer"),
         (("crm_status", "is exactly", '"200"'), "HTTP status"),
         (("crm_status", "is greater than", "600"), "HTTP status"),
+        (("crm_status", "is equal to", "404"), "a 404 means says crm.not_found"),
+        (("crm_status", "is less than", "200"), "from 200 to 299"),
+        (("crm_status", "is one of", "[404, 500]"), "other statuses are failures"),
+        (("language", "is equal to", '"de"'), "workflow.languages: en, fr, pt, id, ar"),
+        (("language", "is equal to", '"pt-BR"'), "workflow.languages"),
+        (("language", "is exactly", '"PT"'), "workflow.languages"),
+        (("language", "is one of", '["de", "it"]'), "workflow.languages"),
+        (("language", "does not exist"), "workflow.languages"),
         (("tier", "is same"), "has to be one of"),
         (("tier", "is equal"), "did you mean is equal to?"),
         (("tier", "is equal to"), "missing"),
@@ -316,4 +329,153 @@ def test_a_personal_variable_names_no_agent() -> None:
 )  # fmt: skip
 def test_what_is_probably_not_meant_is_warned_about(old: str, new: str, warning: str) -> None:
     found = warnings(policy_with((old, new)))
-    assert any(sentence.startswith(warning) for sentence in found), found
+    assert any(str(finding).startswith(warning) for finding in found), found
+
+
+def test_a_warning_names_its_key_and_the_line_of_it() -> None:
+    changes = [(URL, 'url = "https://crm.example.com/"'), ('team = "support"', 'team = "support"\nwait_max = "30d"')]
+    found = warnings(policy_with(*changes))
+    assert [(finding.key, finding.line) for finding in found] == [
+        ("crm.url", line_of("url", *changes)),
+        ("route.regular.wait_max", line_of('wait_max = "30d"', *changes)),
+    ]
+    assert str(found[1]) == f"route.regular.wait_max: {found[1].problem}"
+
+
+VARIES = [
+    (("language", "is equal to", '"PT "'),),
+    (("language", "is one of", '["de", "fr"]'),),
+    (("language", "contains", '"p"'),),
+    (("crm_status", "is greater than", "200"), ("crm_status", "is less than", "299")),
+    (("crm_status", "is not equal to", "404"),),
+]
+
+
+@pytest.mark.parametrize("conditions", VARIES)
+def test_a_condition_that_some_language_or_status_meets_is_taken(conditions: tuple[tuple[str, ...], ...]) -> None:
+    assert warnings(policy_with(branch("all", *conditions))) == []
+
+
+AGENT_FROM = ('agent = "anna"\nfallback = { team = "desk" }\nfallback_after = "2m"', 'agent_from = "owner"')
+NEWLY_REFUSED = [
+    # old, new, key, a piece of the message
+    (*AGENT_FROM, "route.vip.agent_from", "anybody of the workspace would get the conversation: add a fallback"),
+    ('team = "support"', 'agent_from = "owner"', "route.regular.agent_from", "add a fallback"),
+    ('wait_max = "15m"', 'wait_max = "15m"\naccept = "15m"', "route.vip.accept", "shorter than wait_max"),
+    ('team = "managers"', 'team = "managers"\naccept = "1h"', "route.escalated.accept", "accept has to be shorter"),
+    ("[email]", "[email]\nmessages.fr.ask = '   '", "email.messages.fr.ask", 'write a text, "" sends nothing'),
+    ("[email]", "[email]\nmessages.fr.retry = ['a', ' ']", "email.messages.fr.retry[1]", "it is blank"),
+    ("[email]", '[email]\nmessages.en.success = "\\n"', "email.messages.en.success", "it is blank"),
+    ("[email]", "[agents]\na.languages = ['en', 'english!']\n[email]", "agents.a.languages[1]", "no language tag"),
+    ("[email]", "[agents]\na.languages = ['pt_BR']\n[email]", "agents.a.languages[0]", 'such as "pt" or "pt-BR"'),
+    (BRANCH, branch("any", ("tier", "exists"), ("crm_status", "is equal to", "404"))[1],
+     "branch.vip.conditions[1]", "it can never hold"),
+    (BRANCH, branch("any", ("tier", "exists"), ("language", "is equal to", '"de"'))[1],
+     "branch.vip.conditions[1]", "it can never hold"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "key", "piece"), NEWLY_REFUSED)
+def test_what_logs_may_hold_is_refused_where_somebody_begins_with_it(old: str, new: str, key: str, piece: str) -> None:
+    """A log's policy with it is parsed as before: its conversations go on, and its decisions replay."""
+    error = refused((old, new))
+    assert (error.key, piece in error.problem) == (key, True), error
+    text = SOUND.replace(old, new, 1)
+    assert last_part(key) in text.splitlines()[(error.line or 0) - 1]
+    assert parse_policy(text, source="policy in the log").text == text
+
+
+def test_a_log_keeps_its_policy_that_would_be_refused_today() -> None:
+    text = SOUND.replace(*AGENT_FROM, 1)
+    policies = LanePolicies(PolicyBook({}))
+    policies.record("v", text, "default", 0)
+    assert policies.pinned("v").routes.vip.agent_from == "owner"
+
+
+def test_a_file_is_refused_for_what_a_log_may_hold(tmp_path: Path) -> None:
+    (tmp_path / "default.toml").write_text(SOUND.replace(*AGENT_FROM, 1), encoding="utf-8")
+    with pytest.raises(PolicyError, match=r"default\.toml:\d+: route\.vip\.agent_from: .* add a fallback"):
+        load_policies(tmp_path)
+
+
+AGENTS = """[agents]
+anna = { email = "Anna@Example.com", teams = ["desk", "support"], skills = ["tax", "billing"] }
+[email]"""
+STAND_IN = """[hours.a]
+teams = ["support"]
+zone = "UTC"
+monday = ["09:00-17:00"]
+outside = {{ team = "Desk", {} }}
+[email]"""
+SLIPS = [
+    ('team = "support"', 'team = "support"\nskills = ["Tax"]', "route.regular.skills[0]", "has 'tax' but no 'Tax'"),
+    ('team = "support"', 'team = "support"\nskills = ["tax", "biling"]', "route.regular.skills[1]", "has 'billing'"),
+    ('team = "support"', 'team = "support"\nfallback = { team = "desk", skills = ["TAX"] }',
+     "route.regular.fallback.skills[0]", "has 'tax'"),
+    ('team = "support"', 'team = "SUPPORT"', "route.regular.team", "has 'support'"),
+    ('agent = "anna"', 'agent = "aana"', "route.vip.agent", "has 'anna' but no 'aana': is it a slip?"),
+    ('agent = "anna"', 'agent = "ANNA"', "route.vip.agent", "has 'anna'"),
+    ('agent = "anna"', 'agent = "ana@example.com"', "route.vip.agent", "has 'anna@example.com'"),
+    ("[email]", STAND_IN.format("skills = ['TAX']"), "hours.a.outside.skills[0]", "has 'tax'"),
+    ("[email]", STAND_IN.format("skills = []"), "hours.a.outside.team", "has 'desk'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "key", "piece"), SLIPS)
+def test_a_name_that_is_nearly_one_of_the_file_is_asked_about(old: str, new: str, key: str, piece: str) -> None:
+    policy = policy_with(("[email]", AGENTS), (old, new))
+    found = {finding.key: finding for finding in warnings(policy)}
+    assert piece in found[key].problem
+    assert last_part(key) in policy.text.splitlines()[(found[key].line or 0) - 1]
+
+
+def last_part(key: str) -> str:
+    return key.rpartition(".")[2].partition("[")[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('team = "support"', 'team = "support"\nskills = ["tax"]'),
+        ('team = "support"', 'team = "support"\nskills = ["law"]'),
+        ('agent = "anna"', 'agent = "zoe"'),
+        ('agent = "anna"', 'agent = "ANNA@example.com"'),
+    ],
+)
+def test_names_that_are_known_or_like_none_are_not_asked_about(old: str, new: str) -> None:
+    """Whoever is not in the file may come by ``agents.events``."""
+    assert warnings(policy_with(("[email]", AGENTS), (old, new))) == []
+
+
+def test_offers_that_nobody_gets_cannot_be_missed() -> None:
+    limit = ("[email]", "[agents]\nmissed_offers_max = 3\n[email]")
+    assert [str(found) for found in warnings(policy_with(limit))] == [
+        "agents.missed_offers_max: no route has accept, so nobody is offered anything that he could miss"
+    ]
+    assert warnings(policy_with(limit, ('team = "support"', 'team = "support"\naccept = "30s"'))) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "piece"),
+    [
+        ("No Thanks!", "'No Thanks' is found with any and without"),
+        ("/stop", "'stop' is found with any"),
+        ("_stop_", "'stop' is found with any"),
+        ("arrêt d\u2019urgence", "no message is ever read as this"),
+        ("\uff33top", "no message is ever read as this"),
+        ("sto\u200bp", "no message is ever read as this"),
+    ],
+)
+def test_a_stop_word_that_its_writer_would_miss_is_warned_about(word: str, piece: str) -> None:
+    """As answers are read: what stands around a message's words is left out, curly and wide characters are plain."""
+    change = ("[email]", f"[email]\nstop_words = ['stop', '{word}']")
+    (found,) = warnings(policy_with(change))
+    assert (found.key, found.line) == ("email.stop_words[1]", line_of("stop_words", change))
+    assert piece in found.problem
+    plain = read_answer("no thanks", stop_words=frozenset({"no thanks!"}))
+    assert (plain.found, read_answer("No Thanks!", stop_words=frozenset({"no thanks"})).found) == ("none", "stop")
+
+
+@pytest.mark.parametrize("word", ["stop", " Stop ", "no thanks", "ARRÊT", "c'est bon", "?", "\U0001f6d1", "e-mail"])
+def test_a_stop_word_that_messages_are_read_as_has_no_warning(word: str) -> None:
+    assert warnings(policy_with(("[email]", f'[email]\nstop_words = ["{word}"]'))) == []
