@@ -9,7 +9,7 @@ from typing import Final
 from uuid import uuid4
 
 from consumers.policy_book import LanePolicies
-from events.chain import NOTHING_BEFORE, Entry, Progress, follows, seal
+from events.chain import NOTHING_BEFORE, ChainError, Entry, Progress, follows, seal
 from events.log import FencedError, IndefiniteError, Log, LogError, StoredRecord, TopicPartition
 from events.records import LANE_TYPES, POLICY_RECORDED, Moment, genesis, hash_of, parse
 from events.topics import ASSIGNMENTS_LOG
@@ -49,7 +49,8 @@ class Tail:
 async def ensure_genesis(log: Log, place: TopicPartition, now: Moment) -> str:
     """The log's id, from its first record; written now if the partition is empty.
 
-    Raises ``PartitionCountError`` if the log was made for another number of partitions.
+    Raises ``PartitionCountError`` if the log was made for another number of partitions, ``ChainError`` if its first
+    record is missing.
     """
     count = await log.partition_count(place.topic)
     while True:
@@ -69,6 +70,10 @@ async def ensure_genesis(log: Log, place: TopicPartition, now: Moment) -> str:
 
 
 def _checked_genesis(record: StoredRecord, count: int) -> str:
+    if record.offset > 0:
+        raise ChainError(
+            f"{record.topic}/{record.partition} begins at offset {record.offset}: its beginning is missing"
+        )
     found = parse(record)
     if found.type != "log.genesis":
         raise LogError(f"{record.topic}/{record.partition} does not begin with log.genesis: it is no log of ours")

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+from consumers.crm.bounds import Bounds
 from consumers.crm.client import CrmClient
-from consumers.crm.consumer import GROUP, Bounds, CrmConsumer
+from consumers.crm.consumer import GROUP, CrmConsumer
 from consumers.lane import Lane
 from consumers.lane_spec import LaneLimits, LaneSpec
 from consumers.opening import Counts, counts_of, opened_or_made
@@ -60,7 +61,8 @@ async def serve(
 
     ``reload``: read the policy again whenever it is set; one that is broken is refused and the old one stays.
     ``tell`` gets sentences for people, and ``ready`` once all lanes read. Raises ``PolicyError`` before the log is
-    opened, and ``LogError`` when the log cannot be used (any more): nothing that was acknowledged is lost.
+    opened, and ``LogError`` when the log cannot be used (any more), or when another serve has a role for as long as
+    ``until_idle_s``: nothing that was acknowledged is lost.
     """
     secrets = Secrets.from_environment()
     book = PolicyBook(read_policies(settings, secrets))
@@ -167,15 +169,20 @@ class _Supervisor:
         self._roles = roles
         self._stop = stop
         self._tell = tell
+        self._waiting: set[str] = set()  #: roles that another serve had when they were asked for
 
     async def run(self, reload: asyncio.Event | None, book: PolicyBook, secrets: Secrets) -> None:
-        """Run until stopped; raises the first error of a role, when all have ended."""
+        """Run until stopped; raises the first error of a role when all have ended, and ``LogError`` if one never began.
+
+        That only ``until_idle_s`` brings about: without it a role is waited for as long as it takes.
+        """
+        missed: list[str] = []
         try:
             async with asyncio.TaskGroup() as group:
                 workers = {role.name: group.create_task(self._own(role)) for role in self._roles}
                 helpers = [group.create_task(self._announce())]
                 if self._settings.until_idle_s is not None:
-                    helpers.append(group.create_task(self._stop_when_idle(self._settings.until_idle_s)))
+                    helpers.append(group.create_task(self._stop_when_idle(self._settings.until_idle_s, missed)))
                 if reload is not None:
                     helpers.append(group.create_task(self._reload_whenever(reload, book, secrets)))
                 await self._stop.wait()
@@ -187,9 +194,16 @@ class _Supervisor:
                     helper.cancel()
         except BaseExceptionGroup as group_error:
             raise first_error(group_error) from None
+        if missed:
+            roles = f"role{'s' if len(missed) > 1 else ''} {', '.join(missed)}"
+            raise LogError(
+                f"another serve has the {roles} of this log, and did not end within --until-idle "
+                f"{self._settings.until_idle_s:g}s: end it, or leave --until-idle out to wait for it"
+            )
 
     async def _own(self, role: Role) -> None:
         def waiting() -> None:
+            self._waiting.add(role.name)
             self._tell(f"another serve has the role {role.name} of this log: waiting until it ends")
 
         await role.run(self._log, self._stop, waiting=waiting)
@@ -199,21 +213,28 @@ class _Supervisor:
             await asyncio.sleep(LOOK_INTERVAL_S)
         self._tell("ready")
 
-    async def _stop_when_idle(self, idle_s: float) -> None:
-        """Set ``stop`` when for ``idle_s`` nothing came, nothing was decided and no look-up was on its way."""
+    async def _stop_when_idle(self, idle_s: float, missed: list[str]) -> None:
+        """Set ``stop`` when for ``idle_s`` nothing came, nothing was decided and no look-up was on its way.
+
+        To wait for a role that another serve has is to be idle; such roles are put into ``missed``.
+        """
         loop = asyncio.get_running_loop()
         quiet_since_s, seen = loop.time(), -1
         while True:
             await asyncio.sleep(LOOK_INTERVAL_S)
             work = sum(role.count("inputs") for role in self._roles)
-            if work != seen or not all(role.is_idle() for role in self._roles):
+            if work != seen or not all(role.is_idle() or self._is_waiting(role) for role in self._roles):
                 quiet_since_s, seen = loop.time(), work
             elif loop.time() - quiet_since_s >= idle_s:
                 # A log that is slow to answer looks just as quiet: ask it.
                 if all([await role.is_caught_up() for role in self._roles]):
+                    missed += [role.name for role in self._roles if self._is_waiting(role)]
                     self._stop.set()
                     return
                 quiet_since_s = loop.time()
+
+    def _is_waiting(self, role: Role) -> bool:
+        return role.name in self._waiting and not role.is_owned
 
     async def _reload_whenever(self, reload: asyncio.Event, book: PolicyBook, secrets: Secrets) -> None:
         while True:

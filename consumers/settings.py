@@ -53,7 +53,7 @@ class ServeSettings(Struct, frozen=True, kw_only=True):
     roles: tuple[Role, ...] = ROLES
     partitions: int | None = None  #: P; counts only when the log is made. None: ``PARTITIONS``
     workspace_partitions: int | None = None  #: W; counts only when the log is made
-    until_idle_s: float | None = None  #: end after so long without work; None: only when told to
+    until_idle_s: float | None = None  #: end after so long without work or a role; None: only when told to
     look_ups_max: int = 1_000  #: requests to CRMs on their way at a time
     metrics: Address | None = None  #: where /livez, /readyz and /metrics are; None: nowhere
 

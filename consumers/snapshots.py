@@ -23,6 +23,7 @@ from consumers.lane_spec import LaneSpec
 from consumers.policy_book import LanePolicies
 from consumers.publisher import publish_all
 from consumers.restore import Tail
+from events.adapter import UNREADABLE
 from events.log import Log, LogError, NewRecord, StoredRecord, TopicPartition
 from events.records import hash_of
 from routing.decider import LaneState
@@ -207,12 +208,15 @@ class Snapshots:
         return settled
 
     async def _read(self) -> dict[str, dict[int, bytes]]:
-        """Every entry that is there: per key and F."""
+        """Every entry that is there: per key and F; none if one cannot be read, as it may be the newest of its part."""
         entries: dict[str, dict[int, bytes]] = {}
         position = await self._log.start_offset(self._place)
         while True:
             fetched = await self._log.read(self._place, position, records_max=READ_RECORDS)
             for record in fetched.records:
+                if record.headers and record.headers[0][0] == UNREADABLE:
+                    logger.warning("%s/%d: %s: folding the whole log", *self._place, record.headers[0][1].decode())
+                    return {}
                 _take(record, entries)
             if fetched.offset_next == position:
                 return entries

@@ -36,6 +36,12 @@ def is_compacted(topic: str) -> bool:
     return known is not None and known.keeps == "compacted"
 
 
+def is_log(topic: str) -> bool:
+    """Whether ``topic`` is written by conditional appends alone."""
+    known = TOPICS.get(topic)
+    return known is not None and known.written_by == "append"
+
+
 def check_append(place: TopicPartition, records: Sequence[NewRecord]) -> None:
     """Raise what is wrong with an append that can be said without looking into the log."""
     for index, record in enumerate(records):

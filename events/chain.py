@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 import orjson
 
-from events.log import Headers, LogError, NewRecord, StoredRecord, TopicPartition
+from events.log import DamagedLogError, Headers, NewRecord, StoredRecord, TopicPartition
 
 EXPECTED_OFFSET: Final = "expected-offset"
 LOG_ID: Final = "log-id"
@@ -24,8 +24,8 @@ MARK: Final = "mark"
 NOTHING_BEFORE: Final = ""  #: ``after`` of the first record
 
 
-class ChainError(LogError):
-    """The log was cut, mixed or made anew under us. Nothing was changed; somebody has to look."""
+class ChainError(DamagedLogError):
+    """The log was cut, mixed or made anew under us."""
 
 
 class Entry(NamedTuple):

@@ -110,6 +110,21 @@ class OffsetOutOfRangeError(LogError):
     """A position lies below the topic's start or above its end."""
 
 
+class DamagedLogError(LogError):
+    """A log is not what was written: a record cannot be read, or the log was cut, mixed or made anew under us.
+
+    Nothing was changed; somebody has to look. ``sentence`` says it without the place, if one is given.
+    """
+
+    def __init__(self, sentence: str, *, place: TopicPartition | None = None, offset: int | None = None) -> None:
+        super().__init__(
+            sentence if place is None else f"{place.topic}/{place.partition} at offset {offset}: {sentence}"
+        )
+        self.sentence = sentence
+        self.place = place
+        self.offset = offset
+
+
 class Reader(Protocol):
     """Follows partitions from given positions. For one task at a time."""
 
@@ -184,7 +199,10 @@ class Log(Protocol):
         """The offset after the last record."""
 
     async def read(self, place: TopicPartition, offset: int, *, records_max: int) -> Fetched:
-        """Records from ``offset`` on, at once, as many as there are up to ``records_max``."""
+        """Records from ``offset`` on, at once, as many as there are up to ``records_max``.
+
+        Of a log, fewer where one cannot be read; read from that one on, it raises ``DamagedLogError``.
+        """
 
     def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
         """A reader that follows these partitions from these offsets."""

@@ -52,6 +52,7 @@ class Town:
         self._ids = 0
         self._asked: dict[int, int] = dict.fromkeys(range(contacts), 0)
         self.crm: dict[str, Any] = {}  #: variables by contact; an int is a status, a str a failure
+        self.personal: frozenset[str] = frozenset()  #: names of variables that the CRM's answers keep apart
 
     async def __aenter__(self) -> Self:
         await self.log.create_topics(topics.partition_counts(**self.counts))
@@ -133,7 +134,11 @@ class Town:
             kind, data = "crm.failed", {**data, "reason": known}
         else:
             status, variables = (known, {}) if isinstance(known, int) else (200, known)
+            apart = {name: value for name, value in variables.items() if name in self.personal}
+            variables = {name: value for name, value in variables.items() if name not in apart}
             kind, data = "crm.answered", {**data, "status": status, "variables": variables, "latency_ms": 3}
+            if apart:
+                data["personal_variables"] = apart
         value = self._event(
             kind, f"{event['id'][:-2]}/crm", event["subject"], contact, data, event["workspace"], "/vip-router/crm"
         )

@@ -35,12 +35,14 @@ class Causes(Rule):
         self._told = Progress(positions={}, mark=0)
         self._here: list[tuple[str, int, StoredRecord]] = []  # inputs of the append that is being read
         self._cause: dict[str, Any] | None = None
-        self._begins = 1  # the append's first offset
+        self._begins = -1  # the offset of the append's first record; -1: none was seen yet
         self._beyond: dict[str, BrokenError] = {}  # positions beyond their topic's end, unless they are taken back
         self.mark = 0
 
     def see(self, found: Seen, link: Link) -> None:
         """Follow inputs and positions."""
+        if self._begins < 0 and found.record.type != "log.genesis":
+            self._begins = found.stored.offset  # not where the one before ended: what was fenced may lie between
         if found.moves:
             self._take_cause(found)
         elif "skip" in found.data:
@@ -58,12 +60,15 @@ class Causes(Rule):
         self._cause = cause
         topic, offset = cause.get("topic"), cause.get("offset")
         if topic is None:
-            ours = _OURS.fullmatch(str(cause.get("id")))
-            require(ours is not None, "its cause stands in no topic and is no deadline", field="data.cause.id")
+            name = str(cause.get("id"))
+            require(
+                _OURS.fullmatch(name) is not None, "its cause stands in no topic and is no deadline",
+                field="data.cause.id", found=name,
+            )  # fmt: skip
             return
         require(topic in self._topics, "this log does not read that topic", field="data.cause.topic", found=topic)
         expect("data.cause.partition", self._partition, cause.get("partition"), "its cause lies on another partition")
-        require(isinstance(offset, int), "its cause has no offset", field="data.cause.offset")
+        require(isinstance(offset, int), "its cause has no offset", field="data.cause.offset", found=offset)
         assert isinstance(offset, int)
         self._check_offset(topic, offset)
         self._last[topic] = offset
@@ -93,7 +98,10 @@ class Causes(Rule):
     def _end_append(self, found: Seen, progress: Progress) -> None:
         before, begins = self._told, self._begins
         unread = set(progress.positions) - self._topics
-        require(not unread, "it has a position in a topic that this log does not read", field="(header positions)")
+        require(
+            not unread, "it has a position in a topic that this log does not read",
+            field="(header positions)", found=sorted(unread),
+        )  # fmt: skip
         for topic, position in before.positions.items():
             now = progress.positions.get(topic, -1)
             if now < position and topic in self._beyond:
@@ -117,7 +125,7 @@ class Causes(Rule):
             field="(header mark)", expected=f"{before.mark} to {begins}, or {end}", found=progress.mark,
         )  # fmt: skip
         self._told, self._here, self._cause = progress, [], None
-        self._begins = end
+        self._begins = -1
         self.mark = progress.mark
 
     def finish(self) -> None:
@@ -175,7 +183,12 @@ class Policies(Rule):
             raise BrokenError(f"the recorded policy cannot be read: {error}", field="data.text") from None
         expect("data.version", policy.version, data["version"], "the version is not the hash of the policy's text")
         require(expected == found.stored.value, "the record of the policy is not as we write it")
-        require(policy.version not in self._here, "the policy was recorded before", field="data.version")
+        require(
+            policy.version not in self._here,
+            "the policy was recorded before",
+            field="data.version",
+            found=policy.version,
+        )
         require(self._unused is None, "two policies are recorded in a row", field="type")
         self._here.add(policy.version)
         self._partition.policies[policy.version] = policy.email.retries

@@ -67,8 +67,9 @@ class Chain(Rule):
         self._last = link
 
     def finish(self) -> None:
-        """A log ends where an append ends."""
-        if self._end > 1 and (self._last is None or self._last.progress is None):
+        """A log ends where an append ends, or has only begun: the genesis record says nothing of positions."""
+        is_begun = self._end > 1 if self._last is None else self._last.expected_offset > 0
+        if is_begun and (self._last is None or self._last.progress is None):
             raise BrokenError("the log ends in the middle of an append: what stood behind it was removed")
 
 
@@ -84,8 +85,9 @@ class Beginning(Rule):
         """Compare the first record with the store."""
         is_first = found.stored.offset == 0
         is_genesis = found.record.type == "log.genesis"
-        require(is_genesis or not is_first, "the log does not begin with log.genesis", field="type")
-        require(is_first or not is_genesis, "log.genesis stands in the middle of a log", field="type")
+        kind = found.record.type
+        require(is_genesis or not is_first, "the log does not begin with log.genesis", field="type", found=kind)
+        require(is_first or not is_genesis, "log.genesis stands in the middle of a log", field="type", found=kind)
         if is_first:
             data, partition = found.data, self._partition
             expect("data.log_id", link.log_id, data.get("log_id"), "the log has two names")
@@ -124,7 +126,9 @@ class Names(Rule):
         require(record.type in self._types, "this type does not belong in this log", field="type", found=record.type)
         expect("data.at", format_time(record.at_ms), data.get("at"), "the record has two times")
         decider = data.get("decider")
-        require(isinstance(decider, int) and decider > 0, "the record names no decider", field="data.decider")
+        require(
+            isinstance(decider, int) and decider > 0, "the record names no decider", field="data.decider", found=decider
+        )
         return envelope(
             id=event_id(record.contact, record.subject, data["seq"], 0),
             source=source_of(self._partition.topic, record.workspace),
@@ -161,7 +165,8 @@ class Homes(Rule):
         if not found.moves:
             return
         expected = record.contact or record.workspace
-        require(found.stored.key == expected.encode(), "the record has another's key", field="(key)")
+        key = (found.stored.key or b"").decode(errors="replace")
+        expect("(key)", expected, key, "the record has another's key")
         home_key = record.contact if partition.topic == ROUTING_LOG else record.workspace
         home = partition_of(home_key, partition.count)
         expect("(partition)", home, partition.at.place.partition, "the record belongs on another partition")
@@ -180,8 +185,14 @@ class Time(Rule):
         """Compare with the record before."""
         del link
         at_ms = found.record.at_ms
-        require(at_ms >= self._at_ms, "the record is older than the one before it", field="time")
+        require(
+            at_ms >= self._at_ms, "the record is older than the one before it",
+            field="time", expected=f"at least {format_time(self._at_ms)}", found=format_time(at_ms),
+        )  # fmt: skip
         self._at_ms = at_ms
         told = found.data.get("input")
         if isinstance(told, dict) and told.get("type") == "deadline.passed":
-            require(told["time_ms"] <= at_ms, "the deadline fired before it was due", field="data.input.time_ms")
+            require(
+                told["time_ms"] <= at_ms, "the deadline fired before it was due",
+                field="data.input.time_ms", expected=f"at most {at_ms}", found=told["time_ms"],
+            )  # fmt: skip

@@ -127,7 +127,8 @@ class Transitions(Rule):
         if record.type == "conversation.started":
             self._start(stand, data)
         elif record.type == "input.ignored":
-            require(to is None or (stand is None and to == "closed"), "an ignored input moves it", field="data.to")
+            moves = to is not None and (stand is not None or to != "closed")
+            require(not moves, "an ignored input moves it", field="data.to", found=to)
         else:
             self._move(record.type, stand, data)
         if to == "closed":
@@ -138,7 +139,9 @@ class Transitions(Rule):
     def _start(self, stand: _Stand | None, data: dict[str, Any]) -> None:
         expect("data.from", "opened", data.get("from"), "a conversation begins in the state opened")
         if "input" in data:
-            require(stand is None, "a conversation that is open was opened again", field="data.to")
+            require(
+                stand is None, "a conversation that is open was opened again", field="data.to", found=data.get("to")
+            )
         else:
             waited = stand is not None and stand.state == "opened"
             require(waited, "a conversation begins without an opening", field="data.input")
@@ -206,14 +209,16 @@ class Owners(Rule):
         before, after = data.get("from"), data.get("to")
         same = before in _OVER if status == "over" else before == status
         require(same, "the conversation was not so before", field="data.from", expected=status, found=before)
+        strategy = data.get("strategy")
         require(before in _BEFORE[kind], f"{kind} cannot follow on {before}", field="data.from", found=before)
         require(after in _AFTER[kind], f"{kind} cannot lead to {after}", field="data.to", found=after)
-        by_hand = kind != "assignment.made" or before != "assigned" or data.get("strategy") == "by-hand"
-        require(by_hand, "only a person takes a conversation from its owner", field="data.strategy")
+        by_hand = kind != "assignment.made" or before != "assigned" or strategy == "by-hand"
+        require(by_hand, "only a person takes a conversation from its owner", field="data.strategy", found=strategy)
         asked = kind != "assignment.made" or before != "offered" or "released" not in data
         require(
-            asked or data.get("strategy") == "by-hand", "only who was offered it may accept it", field="data.strategy"
-        )
+            asked or strategy == "by-hand", "only who was offered it may accept it",
+            field="data.strategy", found=strategy,
+        )  # fmt: skip
 
 
 class _Agent:

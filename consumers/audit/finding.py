@@ -1,6 +1,7 @@
 """Finds a conversation's records in both logs, and where else it may be if they hold none.
 
-The logs are read once, record by record; of the records that belong to the conversation only their places are kept.
+The logs are read once, record by record (with the contact's id: of each log the one partition that it can be on); of
+the records that belong to the conversation only their places are kept. Whether the chain holds costs a hash a record.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from consumers.audit.reading import READ_RECORDS, Seen, ends_of, seen, stream
-from consumers.audit.report import Counts, OnProgress
+from consumers.audit.reading import READ_RECORDS, Seen, ends_of, leaves_gaps, seen, stream
+from consumers.audit.report import Counts, Difference, OnProgress
+from consumers.audit.wholeness import Wholeness, difference
 from events.chain import MARK
 from events.cloudevents import BadInputError
 from events.dead_letters import parse_dead_letter
@@ -58,6 +60,7 @@ class Found:
     spots: list[Spot]
     policies: dict[str, Spot] = field(default_factory=dict)  #: where the texts stand, by version
     marks: dict[TopicPartition, int] = field(default_factory=dict)  #: what is below was published
+    damage: Difference | None = None  #: why these may not be the records that lanes wrote, or not all of them
 
 
 async def find(
@@ -74,9 +77,12 @@ async def find(
     if not mine:
         raise NotFoundError(await _elsewhere(log, search, workspace, contact))
     ((who, spots),) = mine.items()
+    whose = workspace, who
+    damage = search.wholeness.damage(whose, {(spot.place, spot.offset) for spot in spots})
     return Found(
         workspace=workspace, contact=who, conversation=conversation, spots=_merged(spots),
         policies=search.policies, marks=search.marks,
+        damage=None if damage is None else difference(damage, whose, conversation),
     )  # fmt: skip
 
 
@@ -113,6 +119,7 @@ class _Search:
         self.found: dict[tuple[str, str], list[Spot]] = {}
         self.policies: dict[str, Spot] = {}
         self.marks: dict[TopicPartition, int] = {}
+        self.wholeness = Wholeness()
         self._log = log
         self._counts = counts
         self._needle = b'"subject":' + orjson.dumps(conversation)
@@ -128,12 +135,15 @@ class _Search:
                 if place.partition == partition_of(homes[place.topic], counts[place.topic])
             }  # fmt: skip
         self._counts.total = sum(ends.values())
+        has_fenced = leaves_gaps(self._log)  # as on Kafka: the last offsets may hold what does not exist
         for place, end in ends.items():
             async for stored in stream(self._log, place, end):
                 self._take(stored)
                 self._counts.step()
+            self.wholeness.end(place, end, has_fenced=has_fenced)
 
     def _take(self, stored: StoredRecord) -> None:
+        self.wholeness.see(stored)
         if stored.headers and stored.headers[-1][0] == MARK:
             self.marks[stored.place] = int(stored.headers[-1][1])
         value = stored.value or b""
@@ -150,7 +160,9 @@ class _Search:
             return
         needs = ((found.data.get("input") or {}).get("origin") or {}).get("offset", -1)
         spot = Spot(found.stored.place, found.stored.offset, record.at_ms, needs)
-        self.found.setdefault((record.workspace, record.contact), []).append(spot)
+        whose = record.workspace, record.contact
+        self.wholeness.see_of(whose, found)
+        self.found.setdefault(whose, []).append(spot)
 
 
 def _merged(spots: list[Spot]) -> list[Spot]:

@@ -23,6 +23,7 @@ from events.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS, ASSIGNMENTS_LOG, REP
 
 MADE_FROM: Final = {REPLIES: ROUTING_LOG, ASSIGNMENT_REQUESTS: ROUTING_LOG, ASSIGNMENTS: ASSIGNMENTS_LOG}
 CHECK: Final = "outputs"
+_PERSONAL: Final = frozenset({"text", "email", "name", "variables", "channel", "pii"})  #: and what stands below them
 
 Order = tuple[int, int]  #: offset of the log record, and which of its outputs
 
@@ -167,8 +168,8 @@ def made_by(source: Partition, stored: StoredRecord) -> list[tuple[TopicPartitio
 
 async def _made_at(log: Log, source: Partition, order: Order, place: TopicPartition) -> Output | None:
     """What the log makes of this order in this place; None: nothing."""
-    records = (await log.read(source.at.place, order[0], records_max=1)).records
-    made = made_by(source, records[0]) if records and records[0].offset == order[0] else []
+    records = [record async for record in stream(log, source.at.place, order[0] + 1, start=order[0])]
+    made = made_by(source, records[0]) if records else []
     return next((output for where, output in made if where == place and output.order == order), None)
 
 
@@ -234,11 +235,29 @@ def _same(wanted: Output, stored: StoredRecord, source: Partition) -> None:
     place = source.at.place
     sentence = f"it is not what {place.topic}/{place.partition} at offset {wanted.order[0]} makes"
     if wanted.value == stored.value:
-        raise BrokenError(sentence, field="(key)")
+        raise BrokenError(sentence, field="(key)", expected=_text(wanted.key), found=_text(stored.key))
     difference = compare(orjson.loads(wanted.value or b"null"), orjson.loads(stored.value or b"null"))
     if difference is None:
         raise BrokenError(f"{sentence}: the same content in other bytes")
-    raise BrokenError(sentence, field=difference[0] or "(whole record)")  # values may be personal
+    path, expected, found = difference
+    if is_personal(path, expected, found):
+        raise BrokenError(sentence, field=path or "(whole record)")
+    raise BrokenError(sentence, field=path, expected=expected, found=found)
+
+
+def _text(key: bytes | None) -> str:
+    return "nothing" if key is None else key.decode(errors="replace")
+
+
+def is_personal(path: str, *values: str) -> bool:
+    """Whether values that stand there in an output may be personal; all are that are objects, lists or addresses.
+
+    Ids and codes are not (``check_personal.py``): a contact's id is told with every difference anyway.
+    """
+    names = path.replace("[", ".[").split(".")
+    return (
+        not path or not _PERSONAL.isdisjoint(names) or any(value[:1] in ("{", "[") or "@" in value for value in values)
+    )
 
 
 async def output_ends(log: Log) -> dict[TopicPartition, int]:

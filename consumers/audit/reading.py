@@ -10,7 +10,8 @@ import orjson
 from consumers.audit.report import BrokenError, Difference, Place
 from consumers.lane_spec import LaneSpec
 from consumers.specs import ASSIGNER, ROUTER
-from events.log import Log, StoredRecord, TopicPartition
+from events.adapter import is_log
+from events.log import DamagedLogError, Fetched, Log, OffsetOutOfRangeError, StoredRecord, TopicPartition
 from events.outputs import Origin
 from events.records import RecordError, parse
 from events.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS
@@ -63,10 +64,13 @@ async def ends_of(log: Log, topic: str) -> dict[TopicPartition, int]:
 
 
 async def stream(log: Log, place: TopicPartition, end: int, *, start: int = 0) -> AsyncIterator[StoredRecord]:
-    """The partition's records from ``start`` to ``end``; offsets without a record are passed over."""
+    """The partition's records from ``start`` to ``end``; offsets without a record are passed over.
+
+    Raises ``BrokenError`` for a log that cannot be read any more from where it was read to.
+    """
     position = start
     while position < end:
-        fetched = await log.read(place, position, records_max=min(READ_RECORDS, end - position))
+        fetched = await _fetched(log, place, position, min(READ_RECORDS, end - position))
         if fetched.offset_next == position:
             return
         for record in fetched.records:
@@ -75,16 +79,39 @@ async def stream(log: Log, place: TopicPartition, end: int, *, start: int = 0) -
         position = fetched.offset_next
 
 
+async def _fetched(log: Log, place: TopicPartition, position: int, records_max: int) -> Fetched:
+    try:
+        return await log.read(place, position, records_max=records_max)
+    except DamagedLogError as error:
+        offset = position if error.offset is None else error.offset
+        where = Place(topic=place.topic, partition=place.partition, offset=offset)
+        raise BrokenError(error.sentence, place=where, check="record") from None
+    except OffsetOutOfRangeError:
+        start = await log.start_offset(place)
+        if not is_log(place.topic) or start <= position:
+            raise
+        raise _missing(place, position, start) from None
+
+
 async def whole(log: Log, place: TopicPartition, end: int) -> AsyncIterator[StoredRecord]:
-    """All records of a log's partition from its beginning to ``end``; ``BrokenError`` where one is missing."""
+    """All records of a log's partition from its beginning to ``end``; ``BrokenError`` where one is missing.
+
+    Where appends that were fenced leave records that do not exist, no offset has to have one: there the chain tells.
+    """
     expected = 0
+    every_offset = not leaves_gaps(log)
     async for stored in stream(log, place, end):
-        if stored.offset != expected:
+        if every_offset and stored.offset != expected:
             raise _missing(place, expected, stored.offset)
-        expected += 1
+        expected = stored.offset + 1
         yield stored
-    if expected != end:
+    if every_offset and expected != end:
         raise _missing(place, expected, end)
+
+
+def leaves_gaps(log: Log) -> bool:
+    """Whether offsets of a log may hold what does not exist, as on Kafka."""
+    return hasattr(log, "fenced_records")
 
 
 def _missing(place: TopicPartition, offset: int, found: int) -> BrokenError:

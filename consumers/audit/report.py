@@ -10,6 +10,7 @@ from msgspec import Struct, to_builtins
 
 VALUE_CHARS_MAX: Final = 300  #: of an expected or found value
 HIDDEN: Final = "(personal, not shown)"
+UNTOLD: Final[Any] = object()  #: stands for a value that a report leaves out
 
 OnProgress = Callable[[int, int], None]  #: how many records are done, of how many
 
@@ -49,12 +50,19 @@ class Difference(Struct, frozen=True, kw_only=True):
                 lines.append(f"{name}: {value}")
         return "\n".join([*lines, f"check: {self.check}"])
 
+    def as_json(self) -> dict[str, Any]:
+        """The difference as JSON values, without the values that are not told."""
+        values: dict[str, Any] = to_builtins(self)
+        untold = {name for name in ("expected", "found") if values[name] is None}
+        return {name: value for name, value in values.items() if name not in untold}
+
 
 class Report(Struct, frozen=True, kw_only=True):
     """What was checked, by kind, and the first difference; None: there is none."""
 
     checked: dict[str, int]
     first_difference: Difference | None = None
+    not_checked: tuple[str, ...] = ()  #: what could be wrong all the same, a sentence each
 
     @property
     def passed(self) -> bool:
@@ -63,27 +71,36 @@ class Report(Struct, frozen=True, kw_only=True):
 
     def as_json(self) -> dict[str, Any]:
         """The report as JSON values."""
-        return {"passed": self.passed, **to_builtins(self)}
+        told = None if self.first_difference is None else self.first_difference.as_json()
+        return {
+            "passed": self.passed,
+            "checked": self.checked,
+            "first_difference": told,
+            "not_checked": list(self.not_checked),
+        }
 
 
 class BrokenError(Exception):
-    """A check has found something. ``place`` and ``check`` are filled in by whoever runs the check, if it left them."""
+    """A check has found something. ``place`` and ``check`` are filled in by whoever runs the check, if it left them.
+
+    ``expected`` and ``found`` are values as JSON has them; left out, the report does not tell them.
+    """
 
     def __init__(
         self,
         sentence: str,
         *,
         field: str | None = None,
-        expected: Any = None,
-        found: Any = None,
+        expected: Any = UNTOLD,
+        found: Any = UNTOLD,
         place: Place | None = None,
         check: str | None = None,
     ) -> None:
         super().__init__(sentence)
         self.sentence = sentence
         self.field = field
-        self.expected = None if field is None and expected is None else shown(expected)
-        self.found = None if field is None and found is None else shown(found)
+        self.expected = None if expected is UNTOLD else shown(expected)
+        self.found = None if found is UNTOLD else shown(found)
         self.place = place
         self.check = check
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from consumers.audit.finding import Found, cause_of, read_at, records
 from consumers.audit.reading import Seen
+from consumers.audit.summary import Summary
 from consumers.audit.words import REASONS, candidate_words, input_words, reason_words, target_words
 from events.log import Log
 from events.times import format_time
@@ -38,16 +39,6 @@ class Step(Struct, frozen=True, kw_only=True):
     from_: str | None
     to: str | None
     details: list[str]
-
-
-class Summary(Struct, kw_only=True):
-    """What the steps have led to so far."""
-
-    state: str | None = None
-    owner: str | None = None
-    policy: str | None = None
-    policy_name: str | None = None
-    run: int = 0
 
 
 class Story:
@@ -77,7 +68,7 @@ class Story:
             details += self._router_details(found, policy)
         else:
             details += self._assigner_details(data)
-        self._sum_up(data, is_router=is_router)
+        self._sum_up(found, is_router=is_router)
         return Step(
             at_ms=found.record.at_ms,
             where=f"{found.stored.topic}/{found.stored.partition}@{found.stored.offset}",
@@ -89,12 +80,13 @@ class Story:
             details=details,
         )
 
-    def _sum_up(self, data: dict[str, Any], *, is_router: bool) -> None:
+    def _sum_up(self, found: Seen, *, is_router: bool) -> None:
+        data = found.data
         if is_router:
             self.summary.run = data["run"]
             self.summary.state = data.get("to", self.summary.state)
         elif "to" in data:
-            self.summary.owner = data["agent"] if data["to"] == "assigned" else None
+            self.summary.assign(data, found.record.at_ms)
 
     async def _cause(self, found: Seen) -> str:
         told = found.data.get("input")
@@ -174,7 +166,7 @@ class Story:
         request = data.get("request") or {}
         variables = {**request.get("variables", told.get("variables", {})), **private}
         values = [
-            f"{name} = {self._shown(value) if name in private else value}"
+            f"{name} = {self._shown(_value_words(value)) if name in private else _value_words(value)}"
             for name, value in variables.items()
             if value is not None
         ]
@@ -189,8 +181,12 @@ class Story:
             return [*lines, "the CRM does not know the contact, and crm.not_found makes that regular"]
         lines.append(f"VIP if {policy.branch_vip.match} of these hold:")
         for condition in policy.branch_vip.conditions:
-            held = holds(condition, variables.get(condition.variable))
-            lines.append(f"  {_condition_words(condition)}: {'holds' if held else 'does not hold'}")
+            actual = variables.get(condition.variable)
+            verdict = "holds"
+            if not holds(condition, actual):
+                shown = self._shown(_value_words(actual)) if condition.variable in private else _value_words(actual)
+                verdict = f"does not hold, it {'does not exist' if actual is None else f'is {shown}'}"
+            lines.append(f"  {_condition_words(condition)}: {verdict}")
         return lines
 
     def _assigner_details(self, data: dict[str, Any]) -> list[str]:
@@ -237,8 +233,15 @@ def _turn_lines(turn: dict[str, Any] | None) -> list[str]:
 
 
 def _condition_words(condition: Condition) -> str:
-    value = "" if condition.value is None else f" {condition.value}"
+    value = "" if condition.value is None else f" {_value_words(condition.value)}"
     return f"{condition.variable} {condition.operator}{value}"
+
+
+def _value_words(value: Any) -> str:
+    """A value of a policy or of a CRM: as JSON has it, but texts without quotes and lists without brackets."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value_words, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _router_words(found: Seen) -> tuple[str, str | None]:

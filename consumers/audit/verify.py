@@ -2,7 +2,8 @@
 
 Each rule is a small class in a ``check_*`` module. A partition is read once, record by record; what is remembered is a
 line for each subject and what is open. Not found here: a last record whose bytes were changed consistently (nothing
-stands behind it; signed checkpoints cover that), and decisions that the deciders would not make (``replay.py``).
+stands behind it; signed checkpoints cover that), and decisions that the deciders would not make (``replay.py``). What a
+report of it does not speak for stands at its end (``NOT_CHECKED``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 
 from consumers.audit.check_causes import Causes, Policies
 from consumers.audit.check_chain import Beginning, Chain, Homes, Names, Time
+from consumers.audit.check_inputs import Inputs
 from consumers.audit.check_personal import Personal
 from consumers.audit.check_subjects import Loads, Numbers, Owners, Transitions
 from consumers.audit.checking import Check, Partition, Rule
@@ -21,6 +23,11 @@ from consumers.audit.report import BrokenError, Counts, Difference, OnProgress, 
 from events.chain import Link, link_of
 from events.log import Log, LogError, TopicPartition
 from events.topics import AGENT_EVENTS, CONVERSATION_EVENTS, ROUTING_LOG, partition_counts
+
+NOT_CHECKED: Final = (
+    "dead letters, and what inputs say beyond id, type and source: the hash chain covers the logs",
+    "what stands behind the last append that made an output: until there are signed checkpoints, it can be cut unseen",
+)
 
 _CONFUSED: Final = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
@@ -69,7 +76,7 @@ class _Audit:
     async def run(self) -> Report:
         """Every check, over what the logs held when it began; ends at the first break."""
         checked = self._counts.checked
-        checked.update({"partitions": 0, "records": 0, "subjects": 0, "outputs": 0})
+        checked.update({"partitions": 0, "records": 0, "subjects": 0, "outputs": 0, "inputs compared": 0})
         try:
             await self._check_counts()
             partitions = await self._partitions()
@@ -84,8 +91,8 @@ class _Audit:
                 self._now = None
                 raise published.problem
         except BrokenError as broken:
-            return Report(checked=dict(checked), first_difference=self._difference(broken))
-        return Report(checked=dict(checked))
+            return Report(checked=dict(checked), first_difference=self._difference(broken), not_checked=NOT_CHECKED)
+        return Report(checked=dict(checked), not_checked=NOT_CHECKED)
 
     def _difference(self, broken: BrokenError) -> Difference:
         return difference_of(broken, self._now, self._where, check="record")
@@ -147,20 +154,20 @@ class _Audit:
             Chain(partition), Beginning(partition), Names(partition), Homes(partition), Time(partition), rows,
             Policies(partition), causes, *own, personal, outputs,
         )  # fmt: skip
+        inputs = Inputs(self._log, partition)
         async for stored in whole(self._log, partition.at.place, partition.at.end):
             self._now = seen(stored)
             self._see(self._now, checks)
+            await inputs.see(self._now)
             self._counts.step()
         for check in checks:
-            try:
-                check.finish()
-            except BrokenError as broken:
-                broken.check = broken.check or check.name
-                raise
+            _finish(check)
+        _finish(inputs)
         await self._check_published(partition, published, outputs, causes.mark)
         self._counts.checked.update(
-            {"partitions": 1, "subjects": rows.subjects, "records with personal data": personal.searched}
-        )
+            {"partitions": 1, "subjects": rows.subjects, "records with personal data": personal.searched,
+             "inputs compared": inputs.compared}
+        )  # fmt: skip
 
     def _see(self, found: Seen, checks: Sequence[Check]) -> None:
         try:
@@ -192,3 +199,12 @@ class _Audit:
                 )  # fmt: skip
         if outputs.unsent is not None and outputs.unsent[0].order[0] < mark:
             raise missing(partition, *outputs.unsent)
+
+
+def _finish(check: Check | Inputs) -> None:
+    """The partition has no more records."""
+    try:
+        check.finish()
+    except BrokenError as broken:
+        broken.check = broken.check or check.name
+        raise

@@ -185,10 +185,24 @@ def target_words(target: Mapping[str, Any] | None, duration: Any) -> str:
     return text
 
 
-def _pool_words(target: Mapping[str, Any]) -> str:
+def whom_words(target: Mapping[str, Any] | None) -> str:
+    """Whom a route wants, in as few words as there are; nothing if it names nobody."""
+    if not target:
+        return ""
+    fallback = target.get("fallback")
+    return _whom(target) if fallback is None else f"{_whom(target)}, else {_whom(fallback)}"
+
+
+def _whom(target: Mapping[str, Any]) -> str:
     if target.get("agent") is not None:
         return f"agent {target['agent']}"
-    whom = f"team {target['team']}" if target.get("team") is not None else "anybody of the workspace"
+    return f"team {target['team']}" if target.get("team") is not None else "anybody of the workspace"
+
+
+def _pool_words(target: Mapping[str, Any]) -> str:
+    whom = _whom(target)
+    if target.get("agent") is not None:
+        return whom
     online = "" if target.get("only_online", True) else ", offline too"
     skills = f", who knows {' and '.join(target['skills'])}" if target.get("skills") else ""
     language = ", who speaks the contact's language" if target.get("match_language") else ""

@@ -12,7 +12,6 @@ from events.log import NewRecord
 from events.topics import CONVERSATION_EVENTS, partition_of
 
 SOURCE: Final = "/vip-router/chat"
-WORKSPACE: Final = "default"
 
 
 class Person(Struct, frozen=True, kw_only=True):
@@ -23,6 +22,7 @@ class Person(Struct, frozen=True, kw_only=True):
     channel: str
     name: str | None = None
     email: str | None = None
+    workspace: str = "default"  #: where he comes
 
 
 class Sent(Struct, frozen=True, kw_only=True):
@@ -35,11 +35,10 @@ class Sent(Struct, frozen=True, kw_only=True):
 class ContactEvents:
     """Makes the events of one contact with one conversation; each has an id of its own and a time: the log's."""
 
-    def __init__(self, person: Person, *, partitions: int, workspace: str = WORKSPACE) -> None:
+    def __init__(self, person: Person, *, partitions: int) -> None:
         self.person = person
         self.conversation = f"{person.id}-1"
         self.partition = partition_of(person.id, partitions)
-        self._workspace = workspace
         self._count = 0
 
     def opened(self, text: str) -> Sent:
@@ -78,7 +77,7 @@ class ContactEvents:
             "source": SOURCE,
             "subject": self.conversation,
             "partitionkey": self.person.id,
-            "workspace": self._workspace,
+            "workspace": self.person.workspace,
             "data": data,
         }
         key = self.person.id.encode()

@@ -13,6 +13,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import orjson
+from msgspec import structs
+
+from consumers.demo.crm_policy import WORKSPACE as DEMO_WORKSPACE
 from consumers.demo.crm_policy import with_crm
 from consumers.demo.crm_server import TOKEN
 from consumers.demo.examples import CRM_DATA, POLICY, Examples
@@ -51,17 +55,18 @@ async def serving_here(
     examples: Examples,
     policy: Path | None,
     *,
+    workspace: str = DEMO_WORKSPACE,
     topic_prefix: str = "",
     tell: Callable[[str], None],
 ) -> AsyncIterator[asyncio.Task[object]]:
-    """Run all roles in this process; gives the task that does, which ends with what stopped it.
+    """Run all roles in this process for ``workspace``; gives the task that does, which ends with what stopped it.
 
     Raises ``PolicyError`` and ``LogError``, and ``ChildError`` if the example CRM does not start.
     """
     async with with_crm(policy or examples.folder / POLICY, examples.folder / CRM_DATA) as stand_in:
         os.environ["CRM_TOKEN"] = TOKEN  # the example CRM takes no other
         if policy is None:
-            await _open_the_desk(log, examples)
+            await _open_the_desk(log, examples, workspace)
         stop, is_ready = asyncio.Event(), asyncio.Event()
 
         def heard(sentence: str) -> None:
@@ -70,9 +75,8 @@ async def serving_here(
             else:
                 tell(sentence)
 
-        working: asyncio.Task[object] = asyncio.create_task(
-            serve(ServeSettings(policy=stand_in.file, log_url=url, topic_prefix=topic_prefix), stop, tell=heard)
-        )
+        settings = ServeSettings(policy=stand_in.file, log_url=url, topic_prefix=topic_prefix, workspace=workspace)
+        working: asyncio.Task[object] = asyncio.create_task(serve(settings, stop, tell=heard))
         try:
             await _first(working, asyncio.create_task(is_ready.wait()))
             yield working
@@ -90,8 +94,15 @@ async def _first(working: asyncio.Task[object], ready: asyncio.Task[bool]) -> No
         working.result()
 
 
-async def _open_the_desk(log: Log, examples: Examples) -> None:
+async def _open_the_desk(log: Log, examples: Examples, workspace: str) -> None:
     """Publish the agents that are there when the examples begin; told again, it changes nothing."""
     counts, first = await counts_of(log), examples.scenes()[0]
     steps = [step for step in examples.steps if step.of_agent and step.scene == first]
+    if workspace != DEMO_WORKSPACE:
+        steps = [structs.replace(step, raw=_moved(step.raw, workspace)) for step in steps]
     await publish_all(log, [step.record(counts) for step in steps])
+
+
+def _moved(event: bytes, workspace: str) -> bytes:
+    """The agent's event in another workspace."""
+    return orjson.dumps(orjson.loads(event) | {"workspace": workspace, "partitionkey": workspace})

@@ -1,7 +1,8 @@
 """What comes of a contact's doings, as sentences for whoever plays him, and whether there is more to come.
 
-It follows the contact's partition of the router's log and of the two public topics. Sentences go to ``say`` by kind:
-``bot`` is what the contact would read; ``state``, ``crm`` and ``desk`` are what happens behind.
+It follows the contact's partition of the router's log, of the two public topics, and of the dead letters. Sentences go
+to ``say`` by kind: ``bot`` is what the contact would read; ``state``, ``crm``, ``desk`` and ``dead`` are what happens
+behind.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from typing import Any, Final
 
 import orjson
 
+from events.cloudevents import BadInputError
+from events.dead_letters import parse_dead_letter
 from events.log import StoredRecord
-from events.topics import ASSIGNMENTS, REPLIES, ROUTING_LOG
+from events.topics import ASSIGNMENTS, CONVERSATION_EVENTS, DEAD_LETTERS, REPLIES, ROUTING_LOG
 
 Say = Callable[[str, str], None]
 
 ROUTED: Final = frozenset({"routed-vip", "routed-regular", "escalated"})
-TOPICS: Final = (ROUTING_LOG, REPLIES, ASSIGNMENTS)
+TOPICS: Final = (ROUTING_LOG, REPLIES, ASSIGNMENTS, DEAD_LETTERS)
 
 
 class Seen:
@@ -29,6 +32,7 @@ class Seen:
         self.state: str | None = None
         self.agent: str | None = None  #: who has it
         self._causes: set[str] = set()
+        self._refused: dict[str, str] = {}  #: events that nobody could use, and why
         self._replies_due = 0  #: those that the log tells of and that have not come yet
         self._desk_due = False  #: the log tells of a request, and the desk has not answered yet
 
@@ -41,6 +45,10 @@ class Seen:
         """Whether an event has come to something."""
         return event_id in self._causes
 
+    def refusal(self, event_id: str) -> str | None:
+        """Why an event ended among the dead letters; None: it did not."""
+        return self._refused.get(event_id)
+
     def is_settled(self) -> bool:
         """Whether nothing more comes until somebody does something: it asks, it is with somebody, or it is over."""
         if self._replies_due > 0 or self._desk_due or self.state is None:
@@ -49,6 +57,9 @@ class Seen:
 
     def take(self, record: StoredRecord) -> None:
         """Take one record in, and say what it says."""
+        if record.topic == DEAD_LETTERS:
+            self._dead_letter(record)
+            return
         event: dict[str, Any] = orjson.loads(record.value or b"{}")
         if event.get("partitionkey") != self._contact:
             return
@@ -58,6 +69,17 @@ class Seen:
             self._reply(event["type"], event["data"])
         else:
             self._assignment(event["type"], event["data"])
+
+    def _dead_letter(self, record: StoredRecord) -> None:
+        try:
+            letter = parse_dead_letter(record)
+        except BadInputError:  # whoever else writes there
+            return
+        if letter.topic != CONVERSATION_EVENTS or letter.key != self._contact.encode() or letter.value is None:
+            return
+        why = f"{letter.reason}: {letter.detail}"
+        self._refused[orjson.loads(letter.value)["id"]] = why
+        self._say("dead", f"the router could not use it: {why}")
 
     def _transition(self, kind: str, data: Mapping[str, Any]) -> None:
         self._causes.add(data["cause"]["id"])

@@ -10,6 +10,7 @@ from consumers.chat.seen import ROUTED, TOPICS, Say, Seen
 from consumers.chat.typed import Typed
 from consumers.publisher import publish_all
 from events.log import Log, Reader, StoredRecord, TopicPartition
+from events.topics import DEAD_LETTERS
 from routing.answers import normalise_email
 
 SETTLE_S: Final = 30.0  #: so long a script waits for what comes of a line
@@ -26,7 +27,7 @@ HELP: Final = (
 
 
 class NotSettledError(Exception):
-    """Nothing, or not enough, came of a line of a script in time."""
+    """Nothing, or not enough, came of a line of a script in time, or it ended among the dead letters."""
 
 
 class Session:
@@ -39,10 +40,12 @@ class Session:
         self._seen = Seen(contact.person.id, say)
         self._moved = asyncio.Event()
         self._is_open = False
+        self._opening = ""  #: the id of the event that opened it last; refused, the next line is one again
 
     async def reader(self) -> Reader:
         """A reader for ``follow``, from the log's present ends on: to be made before anything is sent."""
-        places = [TopicPartition(topic, self._contact.partition) for topic in TOPICS]
+        letters = self._contact.partition % await self._log.partition_count(DEAD_LETTERS)
+        places = [TopicPartition(each, letters if each == DEAD_LETTERS else self._contact.partition) for each in TOPICS]
         return self._log.reader({place: await self._log.end_offset(place) for place in places})
 
     async def follow(self, reader: Reader) -> None:
@@ -53,7 +56,7 @@ class Session:
                 records += more  # what follows from a record may be read before it, but not long before
             for record in sorted(records, key=_in_order):
                 self._seen.take(record)
-            if self._seen.state == "closed":
+            if self._seen.state == "closed" or self._seen.refusal(self._opening) is not None:
                 self._is_open = False
             self._moved.set()
 
@@ -82,7 +85,9 @@ class Session:
         if self._is_open:
             return self._contact.said(text)
         self._is_open = True
-        return self._contact.opened(text)
+        sent = self._contact.opened(text)
+        self._opening = sent.id
+        return sent
 
     def _command(self, line: str) -> Sent | None:
         word, _, rest = line.partition(" ")
@@ -109,6 +114,8 @@ class Session:
         try:
             async with asyncio.timeout(SETTLE_S):
                 while not self._is_done(sent, is_silent=is_silent):
+                    if (why := self._seen.refusal(sent.id)) is not None:
+                        raise NotSettledError(f"the router put it among the dead letters: {why}")
                     self._moved.clear()
                     await self._moved.wait()
         except TimeoutError:

@@ -61,7 +61,9 @@ def show_command(
     """Tell a conversation's history: when, what, why, which policy, who could have had it, who got it.
 
     --json prints its records of both logs in order, one CloudEvent a line, exactly as they are stored: personal data
-    included.
+    included. Exit 1 if the chain of the logs does not hold there: a record was changed, or one is missing; --json then
+    ends with a line {"passed":false,"first_difference":...}. It reads both logs once; with --contact, of each the one
+    partition that the conversation can be on.
     """
     asyncio.run(
         _show(
@@ -136,11 +138,13 @@ def _print_report(report: Report, took_s: float, good_news: str) -> None:
     if took_s > 1:
         console.print(f"\n{took_s:.1f} s, {records / took_s:,.0f} records/s")
     if report.first_difference is None:
-        console.print(f"\n{good_news}", style="green")
-        return
-    console.print("\nThe first difference (what is behind it was not looked at):", style="bold red")
-    for line in str(report.first_difference).splitlines():
-        console.print(f"  {visible(line)}", soft_wrap=True)
+        console.print(f"\n{good_news}", style="green", soft_wrap=True)
+    else:
+        console.print("\nThe first difference (what is behind it was not looked at):", style="bold red")
+        for line in str(report.first_difference).splitlines():
+            console.print(f"  {visible(line)}", soft_wrap=True)
+    for line in report.not_checked:
+        console.print(f"Not checked: {line}", style="dim", soft_wrap=True)
 
 
 # --- show ---
@@ -165,14 +169,19 @@ async def _show(
             with progress_of("searching") as on_progress:
                 found = await find(log, conversation, workspace=workspace, contact=contact, on_progress=on_progress)
             await (_print_records if as_json else _print_story)(log, found, personal=personal)
+            if found.damage is not None:
+                raise _damaged(f"{found.damage.place}: {found.damage.sentence}")
         except SeveralContactsError as error:
             raise CommandError(visible(str(error))) from None
         except NotFoundError as error:
             raise CommandError(visible(str(error)), code=BAD_NEWS) from None
         except BrokenError as broken:
             where = "" if broken.place is None else f"{broken.place}: "
-            sentence = f'the log is damaged: {where}{broken.sentence}; "vip-router audit verify" says more'
-            raise CommandError(visible(sentence), code=BAD_NEWS) from None
+            raise _damaged(f"{where}{broken.sentence}") from None
+
+
+def _damaged(what: str) -> CommandError:
+    return CommandError(visible(f'the log is damaged: {what}; "vip-router audit verify" says more'), code=BAD_NEWS)
 
 
 async def _print_records(log: Log, found: Found, *, personal: bool) -> None:
@@ -181,6 +190,8 @@ async def _print_records(log: Log, found: Found, *, personal: bool) -> None:
 
     async for record in records(log, found):
         write_bytes(record.stored.value or b"")
+    if found.damage is not None:
+        write_json({"passed": False, "first_difference": found.damage.as_json()})
     flush()
 
 
@@ -196,6 +207,9 @@ async def _print_story(log: Log, found: Found, *, personal: bool) -> None:
         style="bold",
         soft_wrap=True,
     )
+    if found.damage is not None:
+        line = f"The log is damaged: {found.damage.place}: {found.damage.sentence}"
+        console.print(visible(line), style="bold red", soft_wrap=True)
     day = ""
     async for step in story.steps():
         moment = time_text(step.at_ms)
@@ -207,7 +221,7 @@ async def _print_story(log: Log, found: Found, *, personal: bool) -> None:
         grid.add_column(overflow="fold")
         grid.add_row(moment[11:], _step_text(step))
         console.print(grid)
-    _print_summary(story)
+    _print_summary(story, is_whole=found.damage is None)
     if not personal:
         notice("personal data are hidden: --personal shows them")
 
@@ -226,12 +240,10 @@ def _step_text(step: Step) -> Text:
     return text
 
 
-def _print_summary(story: Story) -> None:
+def _print_summary(story: Story, *, is_whole: bool) -> None:
     summary = story.summary
-    owner = f"with {summary.owner}" if summary.owner else "with nobody"
     policy = f"policy {summary.policy_name or '?'} {summary.policy}" if summary.policy else "no policy"
-    state = summary.state or "never opened"
-    out().print(
-        visible(f"\nNow: {state}, {owner}; run {summary.run}; {policy}").replace("<U+000A>", "\n"), soft_wrap=True
-    )
+    now = "Now" if is_whole else "Now, if the records were true"
+    out().print()
+    out().print(visible(f"{now}: {summary.stands}; run {summary.run}; {policy}"), soft_wrap=True)
     sys.stdout.flush()

@@ -12,7 +12,7 @@ import typer
 
 from consumers.cli.demo import ExamplesOption
 from consumers.cli.errors import BAD_NEWS, UNREACHABLE, CommandError
-from consumers.cli.options import DEFAULT_LOG, LogOption, TopicPrefixOption
+from consumers.cli.options import DEFAULT_LOG, LogOption, TopicPrefixOption, WorkspaceOption
 from consumers.cli.output import log_to_stderr, notice
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def chat_command(
             help="Run the roles in here, or never. Default: if nobody does and the log is empty or of the examples",
         ),
     ] = None,
+    workspace: WorkspaceOption = "default",
     log: LogOption = DEFAULT_LOG,
     topic_prefix: TopicPrefixOption = "",
     examples: ExamplesOption = None,
@@ -57,7 +58,8 @@ def chat_command(
     """Play a contact in the terminal: write, and see the bot's messages, the state and the assignment as they come.
 
     Works with the "serve" that runs on the log, or by itself with the example policy, agents and CRM. /help lists what
-    else can be done; Ctrl-D ends. With lines from a pipe or a file, each waits for what comes of the one before.
+    else can be done; Ctrl-D ends. With lines from a pipe or a file, each waits for what comes of the one before; exit 1
+    if nothing comes, or if what was sent ends among the dead letters.
     """
     from consumers.chat.contact import Person  # noqa: PLC0415  # keeps --help quick
     from consumers.chat.session import NotSettledError  # noqa: PLC0415  # keeps --help quick
@@ -66,7 +68,7 @@ def chat_command(
 
     log_to_stderr("error")
     id_ = f"chat-{uuid.uuid4().hex[:8]}"
-    person = Person(id=id_, language=language, channel=channel, name=name, email=email)
+    person = Person(id=id_, language=language, channel=channel, name=name, email=email, workspace=workspace)
     try:
         asyncio.run(_chat(person, log, topic_prefix, policy=policy, serve=serve, examples=examples))
     except ExamplesError as error:
@@ -90,7 +92,9 @@ async def _chat(
     with stopping_on_signals(stop):
         async with AsyncExitStack() as stack:
             log = await stack.enter_async_context(opened_or_made(url, topic_prefix=topic_prefix))
-            working = await _working(stack, log, url, topic_prefix, policy=policy, serve=serve, examples=examples)
+            working = await _working(
+                stack, log, url, topic_prefix, person.workspace, policy=policy, serve=serve, examples=examples
+            )
             contact = ContactEvents(person, partitions=(await counts_of(log)).contacts)
             notice(
                 f"You are the contact {person.id} in {contact.conversation}: write! /help says what else you can do."
@@ -103,6 +107,7 @@ async def _working(
     log: OwnedLog,
     url: str,
     topic_prefix: str,
+    workspace: str,
     *,
     policy: Path | None,
     serve: bool | None,
@@ -130,7 +135,7 @@ async def _working(
     if policy is None:
         notice(_known_addresses(found.folder))
     return await stack.enter_async_context(
-        roles.serving_here(log, url, found, policy, topic_prefix=topic_prefix, tell=notice)
+        roles.serving_here(log, url, found, policy, workspace=workspace, topic_prefix=topic_prefix, tell=notice)
     )
 
 

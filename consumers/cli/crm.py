@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from consumers.crm.trying import Contact, Tried
 
 UNREACHED: Final = frozenset({"dns", "refused", "tls", "connection", "time-out", "deadline"})
+NOT_FOUND: Final = 404  #: an answer that says so is one only where the policy takes it for the regular route
 DOCUMENT_CHARS_MAX: Final = 2_000  #: of the CRM's answer, for people
 
 app = typer.Typer(help="The CRM look-up.", no_args_is_help=True)
@@ -161,12 +162,28 @@ def _route_lines(tried: Tried) -> list[tuple[str, str]]:
     for check in tried.checks:
         one = check.condition
         wanted = "" if one.value is None else f" {_short(one.value)}"
-        met = "does not exist" if check.value is None else _short(check.value)
+        met = "it does not exist" if check.value is None else f"it is {_short(check.value)}"
         verdict = "holds" if check.holds else "does not hold"
-        lines.append(("condition", f"{one.variable} {one.operator}{wanted}: {verdict}, it is {met}"))
-    lines.append(("route", f"{tried.route} ({tried.route_reason}): {_short(tried.target)}"))
+        lines.append(("condition", f"{one.variable} {one.operator}{wanted}: {verdict}, {met}"))
+    if getattr(tried.outcome, "status", None) == NOT_FOUND:
+        lines.append(("branch", 'not asked: the CRM does not know the contact, and crm.not_found is "regular"'))
+    lines.append(("route", f"{tried.route} ({tried.route_reason}): {_short(_said(tried.target))}"))
     lines.append(("time", duration_text(tried.took_ms)))
     return lines
+
+
+def _said(target: dict[str, Any]) -> dict[str, Any]:
+    """A target without what goes without saying: its defaults, some of which a policy may not even set there."""
+    from msgspec import structs  # noqa: PLC0415  # keeps --help quick
+
+    from routing.inputs import RouteTarget  # noqa: PLC0415  # keeps --help quick
+
+    defaults = {field.name: field.default for field in structs.fields(RouteTarget)}
+    return {
+        name: _said(value) if isinstance(value, dict) else value
+        for name, value in target.items()
+        if value != defaults.get(name)
+    }
 
 
 def _short(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumers.cli.options import DEFAULT_LOG, JsonOption, LogOption, TopicPrefixOption
-from consumers.cli.output import flush, time_text, visible, write_bytes
+from consumers.cli.output import counted, flush, time_text, visible, write_bytes
 
 if TYPE_CHECKING:
     from events.log import StoredRecord
@@ -53,7 +53,7 @@ async def _list(url: str, topic_prefix: str, *, count: int | None, as_json: bool
                 shown += _show(record, as_json=as_json)
     flush()
     if not as_json:
-        sys.stdout.write(f"{shown:,} dead letter{'' if shown == 1 else 's'}\n")
+        sys.stdout.write(f"{counted(shown, 'dead letter')}\n")
 
 
 def _show(record: StoredRecord, *, as_json: bool) -> int:

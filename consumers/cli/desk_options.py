@@ -33,12 +33,13 @@ def desk_errors() -> Iterator[None]:
     """What the log does not have, or has damaged, ends the command with 1; what cannot be meant with 2."""
     from consumers.desk.fairness import TooManyPeriodsError  # noqa: PLC0415  # keeps --help quick
     from consumers.desk.reading import DamagedError, FutureError, NothingToTellError  # noqa: PLC0415
+    from events.log import DamagedLogError  # noqa: PLC0415
 
     try:
         yield
     except NothingToTellError as error:
         raise CommandError(visible(str(error)), code=BAD_NEWS) from None
-    except DamagedError as error:
+    except (DamagedError, DamagedLogError) as error:
         sentence = f'the log is damaged: {error}; "vip-router audit verify" says more'
         raise CommandError(visible(sentence), code=BAD_NEWS) from None
     except (FutureError, TooManyPeriodsError) as error:

@@ -38,7 +38,7 @@ def ended_by(error: BaseException) -> tuple[int, str]:
     for module, name, code in _KNOWN:
         known = getattr(loaded.get(module), name, None)
         if known is not None and isinstance(error, known):
-            return code, str(error)
+            return code, _of_damage(error) if name in _DAMAGE else str(error)
     return FAULT, f"a fault of vip-router: {type(error).__name__} at {_place(error)}; {DEBUG_VARIABLE}=1 shows more"
 
 
@@ -46,8 +46,15 @@ _KNOWN: Final = (
     ("routing.errors", "PolicyError", UNUSABLE),
     ("consumers.secrets", "SecretError", UNUSABLE),
     ("consumers.settings", "SettingsError", UNUSABLE),
+    ("events.log", "DamagedLogError", UNREACHABLE),
+    ("events.records", "RecordError", UNREACHABLE),
     ("events.log", "LogError", UNREACHABLE),
 )
+_DAMAGE: Final = frozenset({"DamagedLogError", "RecordError"})
+
+
+def _of_damage(error: BaseException) -> str:
+    return f'the log is damaged or was cut: {error}; "vip-router audit verify" says more'
 
 
 def report(error: BaseException) -> int:

@@ -73,6 +73,11 @@ def visible(text: str) -> str:
     return _HARMFUL.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
 
 
+def counted(count: int, noun: str) -> str:
+    """How many of what: ``1 line``, ``4,000 lines``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def time_text(time_ms: int) -> str:
     """Unix milliseconds as people read them, UTC: ``2026-11-22 10:00:00.123``."""
     seconds, rest = divmod(time_ms, 1000)

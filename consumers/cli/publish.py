@@ -12,7 +12,7 @@ import typer
 
 from consumers.cli.errors import BAD_NEWS, CommandError, as_unusable
 from consumers.cli.options import DEFAULT_LOG, JsonOption, LogLevelOption, LogOption, TopicPrefixOption, VerboseOption
-from consumers.cli.output import log_to_stderr, notice, progress_bar, show_later, write_json
+from consumers.cli.output import counted, log_to_stderr, notice, progress_bar, show_later, write_json
 
 if TYPE_CHECKING:
     from consumers.publishing import Checked, Problems
@@ -93,32 +93,28 @@ def _tell_problems(name: str, checked: Checked, *, skip_bad: bool) -> None:
     if refused.count:
         _tell(refused, "skipped" if skip_bad else "no event")
         if not skip_bad:
-            many = "it is" if refused.count == 1 else "they are"
+            bad = "is no event" if refused.count == 1 else "are no events"
             raise CommandError(
-                f"{name}: nothing was published, {_lines(refused.count)} of it {many} no event: correct the file, "
-                "or publish the rest with --skip-bad"
+                f"{name}: nothing was published, because {counted(refused.count, 'line')} of it {bad}: correct the "
+                "file, or publish the rest with --skip-bad"
             )
     if doubtful.count:
-        _tell(doubtful, "published, but the router will not use it")
-        notice('it puts such events among the dead letters: see "vip-router dead-letters list"')
+        _tell(doubtful, "the router will not use it")
+        notice('the router puts such events among the dead letters: see "vip-router dead-letters list"')
 
 
 def _tell(problems: Problems, what: str) -> None:
     for problem in problems.first:
         notice(f"line {problem.number}: {what}: {problem.reason}: {problem.detail}")
     if problems.count > len(problems.first):
-        notice(f"and {_lines(problems.count - len(problems.first))} more: {what}")
-
-
-def _lines(count: int) -> str:
-    return f"{count:,} line{'' if count == 1 else 's'}"
+        notice(f"and {counted(problems.count - len(problems.first), 'line')} more: {what}")
 
 
 def _summary(acknowledged: Counter[str], checked: Checked) -> str:
     total = acknowledged.total()
-    text = f"{total:,} of {checked.events:,} event{'' if checked.events == 1 else 's'} acknowledged"
+    text = f"{total:,} of {counted(checked.events, 'event')} acknowledged"
     places = ", ".join(f"{count:,} on {topic}" for topic, count in sorted(acknowledged.items()))
-    skipped = f"; {_lines(checked.refused.count)} skipped" if checked.refused.count else ""
+    skipped = f"; {counted(checked.refused.count, 'line')} skipped" if checked.refused.count else ""
     return f"{text}{': ' if places else ''}{places}{skipped}"
 
 

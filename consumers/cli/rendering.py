@@ -8,6 +8,7 @@ import orjson
 from rich.text import Text
 
 from consumers.cli.output import time_text, visible
+from events.adapter import UNREADABLE
 from events.log import StoredRecord
 
 VALUE_CHARS_MAX: Final = 120  #: of one field in the outline
@@ -40,7 +41,9 @@ def outline(record: StoredRecord) -> Text:
     line.append(f"{record.partition}@{record.offset}".ljust(8), style="dim")
     whole = event_line(record)
     if whole is None:
+        unreadable = next((text for name, text in record.headers if name == UNREADABLE), None)
         what = "a tombstone" if record.value is None else f"no event: {len(record.value):,} bytes"
+        what = what if unreadable is None else preview(unreadable)
         return line.append(f"({what})  {_key(record)}", style="yellow")
     event: dict[str, Any] = orjson.loads(whole)
     line.append(f"{_text(event.get('type', '(no type)'))}  ", style="bold cyan")

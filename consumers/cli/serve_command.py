@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumers.cli.options import DEFAULT_LOG, LogLevelOption, LogOption, TopicPrefixOption, VerboseOption
-from consumers.cli.output import log_to_stderr, notice
+from consumers.cli.output import counted, log_to_stderr, notice
 
 if TYPE_CHECKING:
     from consumers.serve import Served
@@ -44,7 +44,8 @@ def serve_command(
             "--until-idle",
             envvar="VIP_ROUTER_UNTIL_IDLE",
             metavar="DURATION",
-            help="End when for so long (2s, 1m) nothing came and nothing is left to do but deadlines",
+            help="End when for so long (2s, 1m) nothing came and nothing is left to do but deadlines; with exit 3 if "
+            "for so long another serve has had a role of this one",
         ),
     ] = None,
     partitions: Annotated[
@@ -105,9 +106,9 @@ def serve_command(
         metrics=None if metrics is None else parse_address(metrics, "--metrics"),
     )
     served = asyncio.run(_serve(settings))
-    notice(f"stopped: {served.inputs:,} inputs read, {served.records:,} records written")
+    notice(f"stopped: {counted(served.inputs, 'input')} read, {counted(served.records, 'record')} written")
     if served.dead_letters:
-        notice(f'{served.dead_letters:,} dead letters came: "vip-router dead-letters list" says which and why')
+        notice(f'{counted(served.dead_letters, "dead letter")} came: "vip-router dead-letters list" says which and why')
 
 
 async def _serve(settings: ServeSettings) -> Served:

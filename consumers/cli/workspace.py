@@ -9,7 +9,7 @@ import typer
 
 from consumers.cli.desk_options import desk_errors, short_time, time_of
 from consumers.cli.options import DEFAULT_LOG, JsonOption, LogOption, TopicPrefixOption, WorkspaceOption
-from consumers.cli.output import duration_text, flush, out, progress_of, visible, write_bytes
+from consumers.cli.output import counted, duration_text, flush, out, progress_of, visible, write_bytes
 from events.clock import unix_ms
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def show_command(
     The estimated wait is place * window / given: the place in the line of the pool (or of the one agent) that the
     conversation waits for; the window, the last hour, or the time since the log began if that is less; and how many
     conversations were given out of that pool (to that agent) in it, by hand left out. It is unknown if fewer than 3
-    were, or if nobody of the pool is there. Who waits in two lines has the shorter wait. It does not foresee who comes
-    later and ranks higher.
+    were, or if nobody of the pool (or not that agent) is there. Who waits in two lines has the shorter wait. It does
+    not foresee who comes later and ranks higher.
 
     Exit 1 if the log has nothing to show, 2 for a time that is none or has not come.
     """
@@ -82,7 +82,7 @@ def _print(found: Picture) -> None:
         visible(f"Workspace {found.workspace} at {short_time(found.as_of)} (UTC)"), style="bold", soft_wrap=True
     )
     console.print(f"the log's last record until then is of {short_time(found.log_end_time)}", style="dim")
-    console.print(f"\n{len(found.agents):,} agents, {online:,} of them online", style="bold")
+    console.print(f"\n{counted(len(found.agents), 'agent')}, {online:,} of them online", style="bold")
     if found.agents:
         console.print(_agents(found.agents[:ROWS_MAX]))
     _more(len(found.agents))
@@ -111,7 +111,7 @@ def _table(*columns: str) -> Table:
 
 
 def _agents(agents: list[AgentView]) -> Table:
-    table = _table("agent", "teams", "presence", "open", "more", "last given one")
+    table = _table("agent", "teams", "presence", "open", "more", "last given or offered")
     for each in agents:
         row = (each.agent, ", ".join(each.teams) or "no team", _presence(each), f"{each.open}/{each.max_open}")
         table.add_row(*map(visible, (*row, _of_agent(each), short_time(each.assigned_last))))

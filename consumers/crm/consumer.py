@@ -174,9 +174,7 @@ class CrmConsumer:
             records = await self._repeated(lambda: self._fetch(reader, tasks), "reading")
             for record in records:
                 await self._see(record, tasks)
-            for place, mark in self._marks.items():
-                mark.read_to(reader.position(place))
-            self._moved.set()
+            self._note_read(reader)
             if self._overdue:
                 await self._repeated(lambda: self._settle_overdue(reader, tasks), "reading the log's end")
 
@@ -189,12 +187,18 @@ class CrmConsumer:
         ends = await reader.end_offsets()
         at_end = _has_reached(reader, ends)
         if at_end:
+            self._note_read(reader)  # it may have passed what does not exist, and nothing more comes
             await self._start_overdue(tasks)
         self._at_end = at_end
         timeout_s = None if at_end else LOOK_AGAIN_S
         records = await reader.fetch(records_max=FETCH_RECORDS_MAX, timeout_s=timeout_s)
         self._at_end = False
         return records
+
+    def _note_read(self, reader: Reader) -> None:
+        for place, mark in self._marks.items():
+            mark.read_to(reader.position(place))
+        self._moved.set()
 
     async def _see(self, record: StoredRecord, tasks: asyncio.TaskGroup) -> None:
         """Start the look-up that a record asks for, if it asks and somebody still waits for it."""

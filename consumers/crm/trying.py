@@ -1,7 +1,8 @@
 """One look-up as the router would do it, told step by step to whoever writes the policy.
 
 The words for it are the command line's (``consumers/cli/crm.py``). Secrets are never in what is told: the request has
-their names, and where an answer repeats one, its name stands there too.
+their names, and where an answer repeats one, its name stands there too. Of what does not come from the CRM nothing is
+masked: there no secret can be.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from routing.conditions import holds, matches
 from routing.inputs import RouteName
 from routing.policy import Condition, Policy
 from routing.routes import resolve
+
+SHORT_CHARS: Final = 4  #: a shorter secret stands inside of many a word: it is masked only where it is one by itself
 
 _HTTP_STATUS: Final = re.compile(r"http-[0-9]+")
 
@@ -89,17 +92,19 @@ async def try_out(
         began_ms = clock()
         outcome = await client.look_up(ask, policy)
         took_ms = clock() - began_ms
-    names = {secrets.get(name): f"${{{name}}}" for name in secret_names(policy.crm)}
+    mask = Mask({secrets.get(name): f"${{{name}}}" for name in secret_names(policy.crm)})
     route, reason, known, checks = _decided(policy, contact, outcome)
+    shown = _masked_outcome(outcome, mask)
+    told = known if isinstance(shown, Failed) else {**known, **shown.variables, **shown.personal}
     return Tried(
         request=await _shown(policy, ask, clock),
-        attempts=[one._replace(document=_masked(one.document, names)) for one in attempts],
-        outcome=_masked_outcome(outcome, names),
+        attempts=[one._replace(document=mask(one.document)) for one in attempts],
+        outcome=shown,
         meaning=_meaning(outcome.reason) if isinstance(outcome, Failed) else None,
-        checks=[structs.replace(one, value=_masked(one.value, names)) for one in checks],
+        checks=[structs.replace(one, value=told.get(one.condition.variable)) for one in checks],
         route=route,
         route_reason=reason,
-        target=_masked(to_builtins(resolve(policy.routes.named(route), known)), names),
+        target=to_builtins(resolve(policy.routes.named(route), told)),
         took_ms=took_ms,
     )
 
@@ -149,18 +154,46 @@ def _meaning(reason: str) -> str:
     return REASONS["http-<status>" if _HTTP_STATUS.fullmatch(reason) else reason]
 
 
-def _masked_outcome(outcome: Answered | Failed, names: Mapping[str, str]) -> Answered | Failed:
+def _masked_outcome(outcome: Answered | Failed, mask: Mask) -> Answered | Failed:
+    """With the values of variables masked; their names are the policy's."""
     if isinstance(outcome, Failed):
         return outcome
-    variables, personal = _masked(outcome.variables, names), _masked(outcome.personal, names)
+    variables, personal = (
+        {name: mask(value) for name, value in found.items()} for found in (outcome.variables, outcome.personal)
+    )
     return structs.replace(outcome, variables=variables, personal=personal)
 
 
-def _masked(document: Any, names: Mapping[str, str]) -> Any:
-    """The CRM's answer without secrets that it repeats."""
-    if document is None:
-        return None
-    text = orjson.dumps(document).decode("utf-8")
-    for secret, name in names.items():
-        text = text.replace(orjson.dumps(secret)[1:-1].decode("utf-8"), name)
-    return orjson.loads(text)
+class Mask:
+    """Puts names in the place of secrets that a CRM's answer repeats."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+        # The longest first: one secret may be the beginning of another, whose rest would be shown.
+        patterns = [_pattern(secret) for secret in sorted(names, key=len, reverse=True)]
+        self._pattern = re.compile("|".join(patterns)) if patterns else None
+
+    def __call__(self, value: Any) -> Any:
+        """A JSON value without secrets: keys, texts, and numbers, which become texts where a secret stands in them."""
+        if self._pattern is None:
+            return value
+        if isinstance(value, dict):
+            return {self._text(key): self(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self(each) for each in value]
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            text = orjson.dumps(value).decode("ascii")
+            masked = self._text(text)
+            return value if masked == text else masked
+        return value
+
+    def _text(self, text: str) -> str:
+        assert self._pattern is not None
+        return self._pattern.sub(lambda found: self._names[found[0]], text)
+
+
+def _pattern(secret: str) -> str:
+    plain = re.escape(secret)
+    return plain if len(secret) >= SHORT_CHARS else rf"(?<!\w){plain}(?!\w)"

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final, NamedTuple
 
-from consumers.audit.reading import stream
 from consumers.desk.lines import Line, PoolOf, giving_pool, read_line
-from consumers.desk.reading import Extent, offset_after
+from consumers.desk.reading import Extent, offset_after, records_of
 from events.log import Log
 
 WINDOW_MS: Final = 3_600_000
@@ -68,7 +67,8 @@ async def pace_of(log: Log, extent: Extent, workspace: str, end: int, as_of_ms: 
     """The pace of the hour before ``as_of_ms``, from the records below ``end``."""
     from_ms = max(as_of_ms - WINDOW_MS, extent.first_ms)
     counter = PaceCounter()
-    async for stored in stream(log, extent.place, end, start=await offset_after(log, extent, from_ms - 1)):
+    start = await offset_after(log, extent, from_ms - 1)
+    async for stored in records_of(log, extent.place, end, start=start):
         line = read_line(stored)
         if line.workspace == workspace:
             counter.take(line)

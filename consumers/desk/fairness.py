@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from consumers.audit.reading import stream
 from consumers.audit.report import Counts, OnProgress
 from consumers.desk.ledger import Closed, Ledger
 from consumers.desk.lines import read_line
 from consumers.desk.periods import By
-from consumers.desk.reading import NothingToTellError, check_known, extent_of, offset_after, unknown
+from consumers.desk.reading import NothingToTellError, check_known, extent_of, linked_records, offset_after, unknown
 from consumers.desk.reports import FairnessReport, PeriodReport, period_report
 from events.log import Log
 from events.times import TIME_MS_MAX, TIME_MS_MIN, format_time
@@ -56,7 +55,7 @@ async def fairness(
     known: set[str] = set()
     counts = Counts(on_progress)
     counts.total = end
-    async for stored in stream(log, extent.place, end):
+    async for stored in linked_records(log, extent._replace(end=end)):
         line = read_line(stored)
         if line.workspace == workspace:
             ledger.take(line)

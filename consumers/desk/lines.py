@@ -1,6 +1,7 @@
-"""The records of ``assignments.log``, read only as far as figures need: no hashes, no candidates, no chain.
+"""The records of ``assignments.log``, read only as far as figures need: no hashes, no candidates.
 
-What a record must hold is the audit's business; here one that cannot be read ends the reading with its place.
+What a record must hold is the audit's business, that it follows the one before it is ``reading.py``'s; here one that
+cannot be read ends the reading with its place.
 """
 
 from __future__ import annotations

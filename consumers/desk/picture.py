@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from consumers.desk.estimates import Pace
 from events.times import format_time
+from routing.hours import clock
 from routing.inputs import ConfiguredAgent, PoolTarget
 from routing.strategies import Pool, PoolKey, owner_key, pool_key
 from routing.workspace_index import Desk
@@ -37,7 +38,7 @@ class AgentView(Struct, frozen=True, kw_only=True):
     weight: int
     skills: list[str]
     languages: list[str]
-    assigned_last: str | None  #: when he was last given or offered one
+    assigned_last: str | None  #: when he was last given or offered one, accepted or not: what makes his turn
 
 
 class WaitingView(Struct, frozen=True, kw_only=True):
@@ -100,6 +101,7 @@ class _Line(Struct, frozen=True):
     words: str
     pool: Pool | None
     agent: str | None = None  #: the one agent whom it waits for
+    opens_ms: int | None = None  #: while it is out of hours: when that ends, as far as anybody can know
 
 
 def picture(
@@ -197,7 +199,7 @@ def _waiting(desk: Desk, queued: list[_Queued], as_of_ms: int, pace: Pace) -> It
             promoted_at=_time(deadlines.promote),
             relaxed_at=_time(deadlines.relax),
             escalated_at=_time(deadlines.wait),
-            estimated_wait_ms=_estimate_ms(lines, places, pace),
+            estimated_wait_ms=_estimate_ms(desk, lines, places, pace),
         )
 
 
@@ -216,7 +218,7 @@ def _lines(desk: Desk, each: _Queued) -> Iterator[_Line]:
         if key.while_closed and (pool is None or pool.is_shut):
             continue  # who stands in only while others are out of hours
         if target.agent is None:
-            yield _Line(key.turn_name, _pool_words(key, target), pool)
+            yield _Line(key.turn_name, _pool_words(key, target), pool, opens_ms=_opens_ms(desk, target))
         else:
             agent = desk.pools.resolve(target.agent)
             name = target.agent if agent is None else agent.id
@@ -230,13 +232,26 @@ def _pool_words(key: PoolKey, target: PoolTarget) -> str:
     return words if not key.skills else f"{words}, who know {', '.join(key.skills)}"
 
 
+def _opens_ms(desk: Desk, target: PoolTarget) -> int | None:
+    """When the hours of a team, or of the workspace, begin next; None: they have, or never will."""
+    config = desk.config()
+    for name, rules in config.hours.items():
+        if rules.workspace if target.workspace else target.team in rules.teams:
+            now = config.hours_now.get(name)
+            if now is None or now.open or not clock(rules, config.zones[rules.zone]).is_open(now.until_ms):
+                return None
+            return now.until_ms
+    return None
+
+
 def _because(line: _Line) -> str:
     """Why nobody of the pool takes it."""
     pool = line.pool
     if pool is None or not pool.members:
         return f"{line.words}: nobody belongs to it" if line.agent is None else f"{line.words}: no such agent"
     if pool.is_shut:
-        return f"{line.words}: out of hours"
+        opens = "" if line.opens_ms is None else f", opens {_minute(line.opens_ms)}"
+        return f"{line.words}: out of hours{opens}"
     if pool.free:
         return f"{line.words}: about to be given"
     hindered = ", ".join(f"{count} {why}" for why, count in sorted(pool.counts.items()) if count)
@@ -245,15 +260,26 @@ def _because(line: _Line) -> str:
     return f"{line.words}: {hindered}"
 
 
-def _estimate_ms(lines: list[_Line], places: Counter[str], pace: Pace) -> int | None:
+def _minute(time_ms: int) -> str:
+    text = format_time(time_ms)
+    return f"{text[:10]} {text[11:16]} UTC"
+
+
+def _is_manned(desk: Desk, line: _Line) -> bool:
+    """Whether somebody of the pool is there. One agent has to be, also where he might be given something without."""
+    pool = line.pool
+    if pool is None or pool.is_shut:
+        return False
+    if line.agent is not None:
+        agent = desk.agents.get(line.agent)
+        return agent is not None and agent.presence == "online" and bool(pool.members)
+    return len(pool.members) > pool.counts.get("offline", 0) + pool.counts.get("away", 0)
+
+
+def _estimate_ms(desk: Desk, lines: list[_Line], places: Counter[str], pace: Pace) -> int | None:
     estimates: list[int | None] = []
     for line in lines:
-        pool = line.pool
-        if (
-            pool is None
-            or pool.is_shut
-            or len(pool.members) <= pool.counts.get("offline", 0) + pool.counts.get("away", 0)
-        ):
+        if not _is_manned(desk, line):
             continue
         of_agent = line.agent is not None
         estimates.append((pace.of_agent if of_agent else pace.of_pool)(line.agent or line.name, places[line.name]))

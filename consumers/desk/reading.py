@@ -5,10 +5,14 @@ What is appended meanwhile is not looked at: the end is the one that the log had
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
+from consumers.audit.reading import stream
+from consumers.audit.report import BrokenError
+from events.chain import NOTHING_BEFORE, ChainError, follows, link_of
 from events.log import Log, StoredRecord, TopicPartition
-from events.records import RecordError, parse
+from events.records import RecordError, hash_of, parse
 from events.times import format_time
 from events.topics import ASSIGNMENTS_LOG, partition_of
 
@@ -20,7 +24,7 @@ class NothingToTellError(Exception):
 
 
 class DamagedError(Exception):
-    """A record cannot be read; ``str()`` says where and why."""
+    """A record cannot be read, or does not follow the one before it; ``str()`` says where and why."""
 
 
 class FutureError(Exception):
@@ -37,11 +41,18 @@ class Extent(NamedTuple):
 
 
 async def extent_of(log: Log, workspace: str) -> Extent:
-    """Where the workspace's records are; raises ``NothingToTellError`` for a log without a record."""
+    """Where the workspace's records are.
+
+    Raises ``NothingToTellError`` for a log without a record, ``DamagedError`` for one without its beginning.
+    """
     count = await log.partition_count(ASSIGNMENTS_LOG)
     place = TopicPartition(ASSIGNMENTS_LOG, partition_of(workspace, count))
     end = await log.end_offset(place)
-    first = await _first_from(log, place, 0, end)
+    start = await log.start_offset(place)
+    first = await _first_from(log, place, start, end) if start == 0 else None
+    missing = start if first is None else first.offset
+    if missing:
+        raise DamagedError(f"{place.topic}/{place.partition} begins at offset {missing}: its beginning is missing")
     if first is None:
         raise NothingToTellError(
             f'{place.topic}/{place.partition} is empty: nobody was ever assigned here; has "vip-router serve" run?'
@@ -51,6 +62,28 @@ async def extent_of(log: Log, workspace: str) -> Extent:
         before -= 1
         last = await _first_from(log, place, before, end)
     return Extent(place, end, at_of(first), at_of(last))
+
+
+async def records_of(log: Log, place: TopicPartition, end: int, *, start: int = 0) -> AsyncIterator[StoredRecord]:
+    """The records from ``start`` to ``end``; raises ``DamagedError`` where one cannot be read."""
+    try:
+        async for stored in stream(log, place, end, start=start):
+            yield stored
+    except BrokenError as broken:
+        raise DamagedError(f"{broken.place}: {broken.sentence}") from None
+
+
+async def linked_records(log: Log, extent: Extent) -> AsyncIterator[StoredRecord]:
+    """All records up to ``extent.end``; raises ``DamagedError`` at the first that does not follow the one before it."""
+    log_id, after = None, NOTHING_BEFORE
+    async for stored in records_of(log, extent.place, extent.end):
+        try:
+            log_id = link_of(stored).log_id if log_id is None else log_id
+            follows(stored, log_id=log_id, after=after)
+        except ChainError as error:
+            raise DamagedError(str(error)) from None
+        after = hash_of(stored.value or b"")
+        yield stored
 
 
 async def offset_after(log: Log, extent: Extent, at_ms: int) -> int:

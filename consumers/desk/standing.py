@@ -89,7 +89,7 @@ async def _restore(
 
 
 async def _assigned_ms(log: Log, extent: Extent, state: Workspaces, workspace: str) -> dict[int, int]:
-    """When the agents were last given something, by the offset of the record that says so."""
+    """When the agents were last given or offered something, by the offset of the record that says so."""
     desk = state.state.desk(workspace)
     offsets = {desk.agent_part(agent).assigned_last for agent in known_agents(desk)}
     times: dict[int, int] = {}

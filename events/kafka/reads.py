@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 
 from aiokafka import errors
 
-from events.adapter import check_range
+from events.adapter import check_range, is_log
 from events.kafka.batches import Span, Unreadable, stand_in
 from events.kafka.client import KafkaClient
 from events.kafka.existing import LogIds
-from events.kafka.requests import EARLIEST, LATEST, Answer, Wanted, fetch, is_log, offsets
-from events.log import Fetched, LogError, OffsetOutOfRangeError, StoredRecord, TopicPartition
+from events.kafka.requests import EARLIEST, LATEST, Answer, Wanted, fetch, offsets
+from events.log import DamagedLogError, Fetched, LogError, OffsetOutOfRangeError, StoredRecord, TopicPartition
 
 PARTITION_BYTES_MAX: Final = 1024 * 1024  #: of one answer for one partition, but for a first batch that is larger
 READ_BYTES_MAX: Final = 16 * 1024 * 1024  #: of one ``read``; whoever wants more asks again
@@ -113,9 +113,9 @@ class KafkaReads:
 
     @staticmethod
     def taken(place: TopicPartition, bad: Unreadable) -> StoredRecord:
-        """What stands for an unreadable batch; raises ``LogError`` for a log, of which nothing may be passed over."""
+        """What stands for an unreadable batch; ``DamagedLogError`` for a log, of which nothing may be passed over."""
         if is_log(place.topic):
-            raise LogError(
+            raise DamagedLogError(
                 f"{place.topic}/{place.partition}: offsets {bad.offset} to {bad.offset_next - 1} cannot be read: "
                 f"{bad.why}. A log has no gaps: restore the partition from a replica or from an export"
             )

@@ -16,9 +16,9 @@ from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
+from events.adapter import is_log
 from events.kafka.client import KafkaClient
 from events.log import TopicPartition
-from events.topics import TOPICS
 
 EARLIEST: Final = -2
 LATEST: Final = -1
@@ -42,12 +42,6 @@ class Answer(NamedTuple):
     end: int
     aborted: Sequence[tuple[int, int]]
     data: bytes
-
-
-def is_log(topic: str) -> bool:
-    """Whether the topic is written by conditional appends alone."""
-    known = TOPICS.get(topic)
-    return known is not None and known.written_by == "append"
 
 
 def isolation(topic: str) -> int:

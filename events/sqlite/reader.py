@@ -2,7 +2,8 @@
 
 While somebody waits it asks SQLite every few milliseconds whether the file has changed; when nobody waits it sleeps.
 What it noticed always goes to ``on_ends`` in the event loop, never through a call's result: a call may be cancelled,
-and the news with it.
+and the news with it. What somebody else has changed in the file so that it cannot be read any more comes, as damaged
+batches of Kafka do, as one record with the header ``UNREADABLE``; in a log it is an error.
 """
 
 from __future__ import annotations
@@ -19,15 +20,24 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from events.adapter import UNREADABLE, is_log
 from events.following import Chunk, Wanted
-from events.log import Headers, StoredRecord
+from events.log import DamagedLogError, Headers, StoredRecord, TopicPartition
 from events.sqlite.schema import explained
 
 READ_BYTES_MAX: Final = 16 * 1024 * 1024  #: of values in one answer; whoever wants more asks again
 CHANGED: Final = 'SELECT tp, start, "end", time_ms, changed FROM partition WHERE changed > ?'
 
+# A record with a value of a kind that we do not write gets headers that cannot be read: cheaper than looking here.
 _RECORDS: Final = (
-    'SELECT "offset", time_ms, key, value, headers FROM record WHERE tp = ? AND "offset" >= ? ORDER BY "offset" LIMIT ?'
+    'SELECT "offset", time_ms, key, value, '
+    """CASE WHEN typeof(time_ms) = 'integer' AND typeof("offset") = 'integer' AND typeof(key) IN ('blob', 'null') """
+    "AND typeof(value) IN ('blob', 'null') THEN headers ELSE '' END "
+    'FROM record WHERE tp = ? AND "offset" >= ? ORDER BY "offset" LIMIT ?'
+)
+_KINDS: Final = (
+    'SELECT "offset", time_ms, CAST(headers AS BLOB), typeof(time_ms), typeof(key), typeof(value), typeof(headers) '
+    """FROM record WHERE tp = ? AND "offset" >= ? AND typeof("offset") = 'integer' ORDER BY "offset" LIMIT ?"""
 )
 _read_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 
@@ -54,7 +64,30 @@ class Span(NamedTuple):
 def read_span(
     connection: sqlite3.Connection, place: Place, offset: int, *, end: int, records_max: int, bytes_max: int
 ) -> Span:
-    """Records from ``offset`` on. ``end``: the partition is known to reach this far."""
+    """Records from ``offset`` on. ``end``: the partition is known to reach this far.
+
+    Ends before a record that cannot be read. Where one stands at ``offset``, it comes alone, with the header
+    ``UNREADABLE``; in a log ``DamagedLogError`` is raised instead.
+    """
+    try:
+        return _read_span(connection, place, offset, end=end, records_max=records_max, bytes_max=bytes_max)
+    except (sqlite3.OperationalError, msgspec.DecodeError, TypeError):  # the first: text that is no UTF-8
+        bad = _first_damaged(connection, place, offset, records_max)
+        if bad is None:
+            raise
+    if bad.before:
+        return _read_span(connection, place, offset, end=end, records_max=bad.before, bytes_max=bytes_max)
+    at = TopicPartition(place.topic, place.partition)
+    if is_log(place.topic):
+        raise DamagedLogError(f"{bad.why}: the file was changed or damaged", place=at, offset=bad.offset)
+    text = f"the record at offset {bad.offset} cannot be read: {bad.why}"
+    stand_in = StoredRecord(*at, bad.offset, None, None, ((UNREADABLE, text.encode()),), bad.time_ms)
+    return Span([stand_in], bad.offset + 1, 0)
+
+
+def _read_span(
+    connection: sqlite3.Connection, place: Place, offset: int, *, end: int, records_max: int, bytes_max: int
+) -> Span:
     tp, topic, partition = place
     found: list[StoredRecord] = []
     size_bytes = 0
@@ -69,6 +102,37 @@ def read_span(
         return Span(found, found[-1].offset + 1, size_bytes)
     beyond = found[-1].offset + 1 if found else 0
     return Span(found, max(beyond, end), size_bytes)
+
+
+class _Damaged(NamedTuple):
+    """The first record that cannot be read, and how many stand before it."""
+
+    before: int
+    offset: int
+    time_ms: int
+    why: str  #: a sentence without a full stop; quotes nothing of the record
+
+
+def _first_damaged(connection: sqlite3.Connection, place: Place, offset: int, records_max: int) -> _Damaged | None:
+    """The first damaged one of so many records; None: there is none among them."""
+    rows = connection.execute(_KINDS, (place.tp, offset, records_max))
+    for before, (at, time_ms, headers, *kinds) in enumerate(rows):
+        why = _fault(headers, kinds)
+        if why is not None:
+            return _Damaged(before, at, time_ms if kinds[0] == "integer" else 0, why)
+    return None
+
+
+def _fault(headers: bytes | None, kinds: Sequence[str]) -> str | None:
+    for name, kind in zip(("time", "key", "value", "headers"), kinds, strict=True):
+        if kind not in (("integer",) if name == "time" else ("blob", "null")):
+            return f"its {name} {'are' if name == 'headers' else 'is'} stored as {kind}"
+    try:
+        if headers is not None:
+            _read_headers(headers)
+    except msgspec.DecodeError:
+        return "its headers are damaged"
+    return None
 
 
 def read_chunks(

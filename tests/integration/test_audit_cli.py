@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from events.topics import ASSIGNMENTS, ROUTING_LOG
+from events.topics import ASSIGNMENTS, ASSIGNMENTS_LOG, REPLIES, ROUTING_LOG
 from tests.audit_support import Tampered, make_day
 from tests.processes import run
 
@@ -133,6 +133,56 @@ def test_a_damaged_record_is_pointed_at(folder: Path) -> None:
     assert "audit verify" in ended.err
 
 
+def test_a_changed_story_is_not_told_as_a_true_one(folder: Path) -> None:
+    log = Tampered(folder / "vip-router.db")
+    place = log.find(ASSIGNMENTS_LOG, "assignment.made", agent="anna")
+    event = log.event(ASSIGNMENTS_LOG, *place)
+    event["data"]["agent"] = "ed"
+    log.put(ASSIGNMENTS_LOG, *place, orjson.dumps(event))
+    where = f"assignments.log/0 at offset {place[1]}: this record was changed after it was written"
+    ended = run("audit", "show", "v1", cwd=folder)
+    assert ended.code == 1
+    assert f"The log is damaged: {where}" in ended.out
+    assert "Now, if the records were true: routed-vip, with ed" in ended.out
+    assert where in ended.err
+    assert '"vip-router audit verify" says more' in ended.err
+    ended = run("audit", "show", "v1", "--json", cwd=folder)
+    assert ended.code == 1
+    *events, last = [json.loads(line) for line in ended.out.splitlines()]
+    assert [event["specversion"] for event in events] == ["1.0"] * 5
+    assert last["passed"] is False
+    assert last["first_difference"]["place"] == {"topic": ASSIGNMENTS_LOG, "partition": 0, "offset": place[1]}
+    assert {"expected", "found"}.isdisjoint(last["first_difference"])
+
+
+@pytest.mark.parametrize("command", ["verify", "replay"])
+def test_a_report_ends_with_what_was_not_checked(folder: Path, command: str) -> None:
+    words = {
+        "verify": ("dead letters", "what inputs say", "last append", "signed checkpoints"),
+        "replay": ("whether records are missing", "audit verify"),
+    }[command]
+    ended = run("audit", command, cwd=folder)
+    behind = ended.out.split(".\n", 1)[1]
+    told = " ".join(json.loads(run("audit", command, "--json", cwd=folder).out)["not_checked"])
+    for word in words:
+        assert word in behind
+        assert word in told
+
+
+def test_a_personal_value_is_left_out_and_any_other_is_told(folder: Path) -> None:
+    log = Tampered(folder / "vip-router.db")
+    place = log.find(REPLIES, "reply.requested", kind="retry")
+    event = log.event(REPLIES, *place)
+    event["data"]["text"] = "send your password"
+    log.put(REPLIES, *place, orjson.dumps(event))
+    ended = run("audit", "verify", cwd=folder)
+    assert "field: data.text" in ended.out
+    assert re.search("expected:|found:|null|password", ended.out) is None
+    told = json.loads(run("audit", "verify", "--json", cwd=folder).out)["first_difference"]
+    assert told["field"] == "data.text"
+    assert {"expected", "found"}.isdisjoint(told)
+
+
 @pytest.mark.parametrize("command", [["verify"], ["replay"], ["show", "v1"]])
 def test_a_log_that_is_not_there_exits_3(tmp_path: Path, command: list[str]) -> None:
     ended = run("audit", *command, "--log", "sqlite:///nowhere.db", cwd=tmp_path)
@@ -146,7 +196,7 @@ def test_control_characters_of_a_record_do_not_reach_the_terminal(folder: Path) 
     place = log.find(ROUTING_LOG, "conversation.ended")
     event = log.event(ROUTING_LOG, *place)
     event["data"]["reason"] = "bye\x1b[2J"
-    log.put(ROUTING_LOG, *place, orjson.dumps(event))
+    log.forge(ROUTING_LOG, *place, event)
     ended = run("audit", "show", event["subject"], cwd=folder)
     assert ended.code == 0
     assert "\x1b" not in ended.out

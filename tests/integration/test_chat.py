@@ -119,6 +119,28 @@ def test_it_chats_with_the_serve_that_works_on_the_log(served):
     assert said(ended, "desk") == ["berta has it (vip: vip; dedicated)"]
 
 
+def test_it_names_the_dead_letter_and_chats_in_the_workspace_that_there_is_a_policy_for(tmp_path):
+    with crm(tmp_path, {"ann@example.com": {"customerType": "VIP"}}) as url:
+        (tmp_path / "policies").mkdir()
+        (tmp_path / "policies" / "sales.toml").write_text(policy_text(url, vip="berta"), encoding="utf-8")
+        with Running("serve", "--policy", "policies", cwd=tmp_path) as serve:
+            serve.wait_for("ready")
+            refused = chat(tmp_path, "hello\n")
+            assert refused.code == 1
+            assert "dead letters: unknown-workspace: no policy for workspace 'default'" in refused.err
+            assert "is a serve with all roles at work" not in refused.err
+            ended = chat(tmp_path, "hello\nann@example.com\n", "--workspace", "sales")
+            assert ended.code == 0, ended.err
+            assert said(ended, "desk") == ["berta has it (vip: vip; dedicated)"]
+            assert serve.end(signal.SIGTERM).code == 0
+
+
+def test_the_example_desk_opens_in_the_workspace_that_is_named(tmp_path):
+    ended = chat(tmp_path, "hello\njl.fabre@example.com\n", "--workspace", "sales")
+    assert ended.code == 0, ended.err
+    assert said(ended, "desk") == ["anna has it (vip: vip; dedicated)"]
+
+
 def test_options_for_roles_of_its_own_are_refused_where_a_serve_works(served):
     ended = chat(served, "hello\n", "--serve")
     assert ended.code == 2

@@ -90,7 +90,7 @@ def test_one_line_that_is_no_event_keeps_the_whole_file_back(tmp_path):
     done = run("publish", name, cwd=tmp_path)
     assert done.code == 2
     assert "line 3: no event: not-json" in done.err
-    assert "nothing was published" in done.err
+    assert f"{name}: nothing was published, because 1 line of it is no event: correct the file" in done.err
     assert "--skip-bad" in done.err
     assert stored(tmp_path, "conversations.events") == []
 
@@ -109,15 +109,28 @@ def test_skip_bad_publishes_the_rest_and_says_what_it_skipped(tmp_path):
 def test_an_event_that_the_router_cannot_use_is_published_with_a_warning(tmp_path):
     done = run("publish", "-", cwd=tmp_path, stdin=json_lines([event("conversation.open", "c1", "v1", {})]))
     assert done.code == 0
-    assert "line 1: published, but the router will not use it: unknown-type" in done.err
+    assert "line 1: the router will not use it: unknown-type" in done.err
     assert "vip-router dead-letters list" in done.err
     assert len(stored(tmp_path, "conversations.events")) == 1
+
+
+def test_where_nothing_can_be_published_nothing_is_said_to_have_been(tmp_path):
+    """What is told of a line before it is sent holds whether or not the disk is full then."""
+    assert run("publish", "-", cwd=tmp_path, stdin=json_lines([AGENT])).code == 0
+    size_bytes = max(file.stat().st_size for file in tmp_path.iterdir())
+    long = event("conversation.open", "c1", "v1", {"text": "x" * 200_000})
+    done = run("publish", "-", cwd=tmp_path, stdin=json_lines([long]), before=limit_file_size(size_bytes))
+    assert done.code == 3, done.err
+    assert "line 1: the router will not use it" in done.err
+    assert "0 of 1 event acknowledged" in done.err
+    assert "published" not in done.err
 
 
 def test_many_bad_lines_are_counted_not_listed(tmp_path):
     done = run("publish", "-", cwd=tmp_path, stdin=b"x\n" * 1000)
     assert done.code == 2
     assert "and 990 lines more" in done.err
+    assert "1,000 lines of it are no events" in done.err
     assert len(done.err.splitlines()) == 12
 
 
@@ -333,6 +346,25 @@ def test_policy_check_names_key_and_line_and_warns(folder):
     warned = run("policy", "check", "p.toml", cwd=folder, env={"CRM_TOKEN": ""})
     assert warned.code == 0
     assert "warning: crm: ${CRM_TOKEN}" in warned.out
+
+
+def test_policy_check_names_the_file_and_line_of_a_warning(folder):
+    text = policy_text("http://127.0.0.1:9", extra='stop_words = ["stop!"]')
+    line = text.splitlines().index('stop_words = ["stop!"]') + 1
+    (folder / "policies").mkdir()
+    write(folder / "policies", "acme.toml", text.encode())
+    for given in ("policies", "policies/acme.toml"):
+        warned = run("policy", "check", given, cwd=folder)
+        assert f"warning: policies/acme.toml:{line}: email.stop_words[0]: only a message" in warned.out
+    for_programs = json.loads(run("policy", "check", "policies", "--json", cwd=folder).out)
+    assert for_programs["policies"]["acme"]["warnings"][0].startswith("email.stop_words[0]: only a message")
+
+
+@pytest.mark.parametrize("command", ["check", "diagram"])
+def test_a_policy_is_that_of_a_workspace_with_a_name(folder, command):
+    done = run("policy", command, "p.toml", "--workspace", "", cwd=folder)
+    assert (done.code, done.out) == (2, "")
+    assert "--workspace: it is empty; leave it out for the workspace default" in done.err
 
 
 def test_policy_diagram_has_as_many_retries_as_the_policy(folder):

@@ -149,3 +149,76 @@ def test_a_control_character_of_the_crm_does_not_reach_the_terminal(tmp_path: Pa
     result, _ = try_out(tmp_path, say(http("200 OK", b'{"customerType": "\\u001b[2J\\u202e"}')))
     assert "\x1b" not in result.output
     assert "\u202e" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("secret", "said", "shown"),
+    [
+        ("x", "wait_max of x", "wait_max of ${CRM_TOKEN}"),
+        ("x", {"xylo": ["x", 7, None, True]}, {"xylo": ["${CRM_TOKEN}", 7, None, True]}),
+        ("abcd", "xabcdx", "x${CRM_TOKEN}x"),
+        ("abcd", {"key-abcd": 1}, {"key-${CRM_TOKEN}": 1}),
+        ("1234", [1234, 91234, 1.5], ["${CRM_TOKEN}", "9${CRM_TOKEN}", 1.5]),
+        ('a"b\\c', 'it is a"b\\c', "it is ${CRM_TOKEN}"),
+        ("TOKEN", "TOKEN", "${CRM_TOKEN}"),
+        ("é-1", "né-1 é-1", "né-1 ${CRM_TOKEN}"),
+    ],
+)
+def test_a_secret_that_an_answer_repeats_is_masked_and_nothing_that_only_looks_like_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, said: Any, shown: Any
+) -> None:
+    """What a short secret shares with words does not show it; what is the policy's own cannot hold one."""
+    monkeypatch.setenv("CRM_TOKEN", secret)
+    answer = json.dumps({"customerType": "VIP", "manager": said}).encode()
+    with Crm(say(http("200 OK", answer))) as one:
+        file = tmp_path / "policy.toml"
+        text = POLICY.replace('agent = "anna"', 'agent = "anna"\nwait_max = "7m"\nfallback = {{ team = "xx" }}')
+        file.write_text(text.format(url=one.server.url), encoding="utf-8")
+        result = CliRunner().invoke(crm.app, ["try", "--email", "a@b.co", "--policy", str(file), "--json"])
+    assert result.exit_code == 0, result.output
+    tried = json.loads(result.output)
+    assert tried["attempts"][0]["answer"] == {"customerType": "VIP", "manager": shown}
+    assert (tried["target"]["agent"], tried["target"]["wait_max_ms"]) == ("anna", 420_000)
+
+
+def test_of_two_secrets_that_begin_alike_no_rest_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_WHOLE", f"{SECRET}-and-more")
+    answer = json.dumps({"customerType": "VIP", "manager": f"{SECRET}-and-more, {SECRET}"}).encode()
+    with Crm(say(http("200 OK", answer))) as one:
+        file = tmp_path / "policy.toml"
+        text = POLICY.replace("X-Contact = ", 'X-All = "${{CRM_WHOLE}}", X-Contact = ')
+        file.write_text(text.format(url=one.server.url), encoding="utf-8")
+        result = CliRunner().invoke(crm.app, ["try", "--email", "a@b.co", "--policy", str(file), "--json"])
+    assert json.loads(result.output)["attempts"][0]["answer"]["manager"] == "${CRM_WHOLE}, ${CRM_TOKEN}"
+
+
+def test_an_agent_out_of_an_answer_is_masked_in_the_route_too(tmp_path: Path) -> None:
+    with Crm(say(http("200 OK", json.dumps({"customerType": "VIP", "manager": SECRET}).encode()))) as one:
+        file = tmp_path / "policy.toml"
+        text = POLICY.replace('agent = "anna"', 'agent_from = "manager"\nfallback = {{ team = "support" }}')
+        text = text.replace("personal = true", "personal = false")
+        file.write_text(text.format(url=one.server.url), encoding="utf-8")
+        result = CliRunner().invoke(crm.app, ["try", "--email", "a@b.co", "--policy", str(file)])
+    assert result.exit_code == 0, result.output
+    assert SECRET not in result.output
+    [route] = [line for line in result.output.splitlines() if line.startswith("route ")]
+    assert route.startswith('route      vip (vip): {"agent":"${CRM_TOKEN}"')
+
+
+def test_what_goes_without_saying_is_not_said(tmp_path: Path) -> None:
+    """A dedicated agent has no strategy: the policy may not even name one there."""
+    result, _ = try_out(tmp_path, say(VIP))
+    assert 'route      vip (vip): {"agent":"anna","wait_max_ms":900000}' in result.output.splitlines()
+
+
+def test_what_does_not_exist_is_said_to(tmp_path: Path) -> None:
+    result, _ = try_out(tmp_path, say(http("200 OK", b"{}")))
+    line = 'condition  customer_type is equal to "VIP": does not hold, it does not exist'
+    assert line in result.output.splitlines()
+
+
+def test_why_nobody_asks_the_branch_about_a_contact_that_the_crm_does_not_know_is_said(tmp_path: Path) -> None:
+    result, _ = try_out(tmp_path, say(http("404 No")))
+    lines = result.output.splitlines()
+    said = lines.index('branch     not asked: the CRM does not know the contact, and crm.not_found is "regular"')
+    assert lines[said + 1].startswith("route      regular (not-vip): ")

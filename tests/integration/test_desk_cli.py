@@ -53,6 +53,7 @@ def test_show_tells_agents_queue_and_offers_within_120_columns(folder):
     assert max(map(len, ended.out.splitlines())) <= 120
     for words in (
         "Workspace default at 2026-11-21 22:34:00 (UTC)", "3 agents, 3 of them online", "2/2", "weight 2", "knows tax",
+        "last given or offered",
         "speaks en, fr", "until 2026-11-22 00:56:43", "wraps up 1, until 2026-11-21 22:37:57", "1 waiting",
         "v6 of c6", "team support: 2 full", "promoted 2026-11-22 00:26:54", "~1 min 50 s", "1 offered", "v5 of c5",
     ):  # fmt: skip

@@ -84,9 +84,10 @@ def test_it_routes_what_was_published_and_ends_when_idle(folder):
 
 
 def test_it_does_not_count_as_idle_while_a_look_up_is_on_its_way(folder):
-    publish(folder, opened("s1", email="slow@example.com"))
+    publish(folder, opened("s1", email="slow@example.com"), event("conversation.open", "c1", "v1", {}))
     done = run("serve", "--policy", "p.toml", "--until-idle", "300ms", cwd=folder)
     assert done.code == 0
+    assert "\n1 dead letter came: " in done.err
     assert owners(folder) == {"s1": "anna"}
 
 
@@ -152,6 +153,35 @@ def test_a_serve_that_waits_for_its_roles_can_be_stopped(folder):
             second.wait_for("another serve has the role")
             assert second.end(signal.SIGTERM).code == 0
         assert first.end(signal.SIGTERM).code == 0
+
+
+def test_a_serve_that_is_to_end_when_idle_does_not_wait_longer_than_that_for_its_roles(folder):
+    """Exit 3 says that nothing was done; the first one goes on undisturbed."""
+    with serving(folder) as first:
+        first.wait_for("ready")
+        publish(folder, *customers(count=3))
+        second = run("serve", "--policy", "p.toml", "--until-idle", "300ms", cwd=folder)
+        assert second.code == 3, second.err
+        assert second.err.splitlines()[-1] == (
+            "vip-router: another serve has the roles router, crm, assigner of this log, and did not end within "
+            "--until-idle 0.3s: end it, or leave --until-idle out to wait for it"
+        )
+        wait_until(lambda: len(owners(folder)) == 3, "all assignments")
+        assert first.end(signal.SIGTERM).code == 0
+    check_all_assigned(folder, copies=False, count=3)
+
+
+def test_roles_that_others_have_are_not_waited_for_while_there_is_work(folder):
+    """What it can do it does, and only then says what it could not have."""
+    publish(folder, *customers(count=3))
+    with serving(folder, "--roles", "assigner") as assigner:
+        assigner.wait_for("ready")
+        done = run("serve", "--policy", "p.toml", "--until-idle", "500ms", cwd=folder)
+        assert done.code == 3, done.err
+        assert "another serve has the role assigner of this log" in done.err.splitlines()[-1]
+        wait_until(lambda: len(owners(folder)) == 3, "all assignments")
+        assert assigner.end(signal.SIGTERM).code == 0
+    check_all_assigned(folder, copies=False, count=3)
 
 
 def test_roles_may_be_spread_over_processes(folder):

@@ -12,14 +12,18 @@ import orjson
 import pytest
 
 from consumers.audit.finding import NotFoundError, SeveralContactsError, Spot, _merged, find, records
-from consumers.audit.show import HIDDEN, Step, Story, Summary
+from consumers.audit.show import HIDDEN, Step, Story
+from consumers.audit.summary import Summary
 from consumers.audit.words import REASONS, candidate_words, reason_words
 from events.log import Log, NewRecord, TopicPartition
 from events.memory import MemoryLog
 from events.sqlite.log import SqliteLog
 from events.topics import ASSIGNMENTS_LOG, CONVERSATION_EVENTS, ROUTING_LOG
+from routing.policy_template import template_text
 from tests.audit_support import START_MS, Town, make_day, policy
 from tests.processes import ROOT
+
+VARIABLES = 'tier = "$.t"\naccount = { path = "$.a", personal = true }\ngone = "$.g"'
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,36 @@ def test_the_condition_that_decided_and_its_variables_are_told(day: Path) -> Non
     assert "VIP if all of these hold:" in details
     assert "  customer_type is equal to VIP: holds" in details
     assert any(line.startswith("variables: customer_type = VIP, crm_status = 200") for line in details)
+
+
+def test_a_list_in_a_condition_and_what_did_not_hold_are_told_as_people_write_them() -> None:
+    """A personal value is told only when asked for, one that does not exist as such."""
+    conditions = (
+        "[\n"
+        '  { variable = "tier", operator = "is one of", value = ["VIP", "x"] },\n'
+        '  { variable = "account", operator = "is exactly", value = true },\n'
+        '  { variable = "gone", operator = "exists" },\n'
+        "]"
+    )
+    text_of = template_text()
+    old = re.search(r"^conditions = (\[.*?\])$", text_of, re.MULTILINE | re.DOTALL)
+    assert old is not None
+    asked = policy((old[0], f"conditions = {conditions}"), ('customer_type = "$.customerType"', VARIABLES))
+
+    async def run(*, personal: bool) -> list[str]:
+        log = MemoryLog(cluster_id="c", clock_ms=lambda: START_MS)
+        async with Town(log, {"default": asked}, contacts=1) as town:
+            town.crm["c1"], town.personal = {"tier": "gold", "account": "7"}, frozenset({"account"})
+            await town.tell("conversation.opened", "v1", "c1", contact={"id": "c1", "email": "ann@example.com"})
+            await town.settle()
+            history, _ = await steps(log, await find(log, "v1", workspace="default"), personal=personal)
+            return next(step for step in history if step.what.startswith("The CRM answered")).details
+
+    details = asyncio.run(run(personal=False))
+    assert "  tier is one of VIP, x: does not hold, it is gold" in details
+    assert f"  account is exactly true: does not hold, it is {HIDDEN}" in details
+    assert "  gone exists: does not hold, it does not exist" in details
+    assert "  account is exactly true: does not hold, it is 7" in asyncio.run(run(personal=True))
 
 
 def test_who_could_have_had_it_is_told_with_loads(day: Path) -> None:
@@ -183,6 +217,61 @@ def test_words_of_codes_and_candidates() -> None:
     assert reason_words("customer left") == "customer left"
     line = {"agent": "sam", "open": 3, "max_open": 3, "presence": "online", "passed_over": "full"}
     assert candidate_words(line) == "sam: 3 of 3 open, online; passed over: has as many as allowed"
+
+
+# --- where it stands ---
+
+
+def moved(*changes: dict[str, Any], state: str = "routed-regular") -> str:
+    summary = Summary(state=state)
+    for number, data in enumerate(changes):
+        summary.assign(data, START_MS + number * 60_000)
+    return summary.stands
+
+
+WAITING = {"to": "waiting", "route": "regular", "target": {"team": "support"}}
+ESCALATED = {
+    "to": "waiting", "route": "escalated", "target": {"agent": "maya", "fallback": {"team": "managers"}}
+}  # fmt: skip
+OFFERED = {"to": "offered", "route": "regular", "agent": "sam", "until_ms": START_MS + 90_000}
+
+
+@pytest.mark.parametrize(
+    ("changes", "stands"),
+    [
+        ([], "routed-regular, with nobody"),
+        ([WAITING], "routed-regular; waits for route regular (team support) since 2026-11-21T22:26:40.000Z"),
+        ([WAITING, WAITING], "routed-regular; waits for route regular (team support) since 2026-11-21T22:26:40.000Z"),
+        (
+            [WAITING, ESCALATED],
+            "routed-regular; waits for route escalated (agent maya, else team managers) since 2026-11-21T22:27:40.000Z",
+        ),
+        ([WAITING, {**ESCALATED, "to": "assigned", "agent": "maya"}], "routed-regular, with maya (route escalated)"),
+        ([{**WAITING, "to": "assigned", "agent": "sam"}], "routed-regular, with sam"),
+        ([WAITING, OFFERED], "routed-regular; offered to sam until 2026-11-21T22:28:10.000Z"),
+        ([WAITING, {"to": "ended", "route": "regular"}], "routed-regular, with nobody"),
+        ([{"to": "waiting", "route": "vip"}], "routed-regular; waits for route vip since 2026-11-21T22:26:40.000Z"),
+    ],
+)
+def test_where_a_conversation_stands(changes: list[dict[str, Any]], stands: str) -> None:
+    assert moved(*changes) == stands
+
+
+def test_after_an_escalation_for_waiting_it_stands_in_that_queue() -> None:
+    async def run() -> str:
+        log = MemoryLog(cluster_id="c", clock_ms=lambda: START_MS)
+        async with Town(log, {"default": policy()}, contacts=1) as town:
+            await town.agent("agent.updated", "maya", teams=["managers"])
+            await town.agent("agent.presence", "maya", status="offline")
+            await town.tell("conversation.opened", "v1", "c1", contact={"id": "c1", "email": "ann@example.com"})
+            await town.settle()
+            await town.passes(7 * 86_400_000)
+            return (await steps(log, await find(log, "v1", workspace="default")))[1].stands
+
+    stands = asyncio.run(run())
+    assert stands.startswith(
+        "routed-regular; waits for route escalated (agent maya, else team managers) since 2026-11-28"
+    )
 
 
 # --- finding ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,21 @@ from typing import Any
 import orjson
 import pytest
 
+from consumers.audit.published import is_personal
+from consumers.audit.report import BrokenError, Report
 from consumers.audit.verify import verify
 from events.memory import MemoryLog
 from events.sqlite.log import SqliteLog
-from events.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS, ASSIGNMENTS_LOG, REPLIES, ROUTING_LOG
+from events.topics import (
+    AGENT_EVENTS,
+    ASSIGNMENT_REQUESTS,
+    ASSIGNMENTS,
+    ASSIGNMENTS_LOG,
+    CONVERSATION_EVENTS,
+    CRM_ANSWERS,
+    REPLIES,
+    ROUTING_LOG,
+)
 from tests.audit_breaks import Found, check_found, forged, set_data, verified
 from tests.audit_support import START_MS, Tampered, Town, make_day, ordinary_day, policy, random_day
 
@@ -30,6 +42,11 @@ def tampered(day: Path, tmp_path: Path) -> Tampered:
 
 
 # --- what is as it should be ---
+
+
+async def report_of(path: Path) -> Report:
+    async with SqliteLog(path) as log:
+        return await verify(log)
 
 
 def test_a_log_that_lanes_wrote_passes_and_says_what_was_checked(day: Path) -> None:
@@ -81,6 +98,32 @@ def test_an_output_that_was_sent_twice_is_no_break(tampered: Tampered) -> None:
         )  # fmt: skip
     tampered.sql('UPDATE partition SET "end" = ? WHERE tp = ?', end + 3, tp)
     assert verified(tampered) is None
+
+
+def in_binary_mode(t: Tampered, topic: str, partition: int, offset: int, **instead: str) -> None:
+    """An input as a producer sends it whose attributes stand in headers."""
+    event = t.event(topic, partition, offset) | instead
+    names = ("specversion", "id", "source", "type", "time", "subject", "partitionkey", "workspace")
+    headers = [(f"ce_{name}", str(event[name]).encode()) for name in names if name in event]
+    t.put_headers(topic, partition, offset, [*headers, ("content-type", b"application/json")])
+    t.put(topic, partition, offset, orjson.dumps(event["data"]))
+
+
+def test_an_input_in_binary_mode_is_the_same_event(tampered: Tampered) -> None:
+    in_binary_mode(tampered, CONVERSATION_EVENTS, 1, 2)
+    assert verified(tampered) is None
+
+
+def test_inputs_that_are_gone_are_no_break(tampered: Tampered) -> None:
+    """Their topics keep them for days, and on Kafka have offsets that hold no record."""
+    before = asyncio.run(report_of(tampered.path)).checked["inputs compared"]
+    tampered.remove(CRM_ANSWERS, 1, 3)
+    for offset in range(4):
+        tampered.remove(CONVERSATION_EVENTS, 1, offset)
+    tampered.remove(AGENT_EVENTS, 0, 2)
+    report = asyncio.run(report_of(tampered.path))
+    assert report.first_difference is None
+    assert report.checked["inputs compared"] == before - 6
 
 
 # --- breaks ---
@@ -252,6 +295,55 @@ def an_agent_gets_too_many(t: Tampered) -> Found:
     return Found("max_open", ASSIGNMENTS_LOG, partition, end)
 
 
+def exchanged(topic: str, field: str, value: str) -> Callable[[Tampered], Found]:
+    """Another event stands where the first input of a topic's first partition stood."""
+
+    def plant(t: Tampered) -> Found:
+        event = t.event(topic, 0, 0)
+        t.put(topic, 0, 0, orjson.dumps(event | {field: value}))
+        log = ASSIGNMENTS_LOG if topic == AGENT_EVENTS else ROUTING_LOG
+        offset = next(
+            number for number, record in enumerate(t.records(log, 0))
+            if (record["data"].get("cause") or {}).get("topic") == topic
+        )  # fmt: skip
+        return Found("causes", log, 0, offset)
+
+    return plant
+
+
+def an_input_in_binary_mode_is_another(t: Tampered) -> Found:
+    place = t.find(ROUTING_LOG, "email.rejected")
+    cause = t.event(ROUTING_LOG, *place)["data"]["cause"]
+    in_binary_mode(t, cause["topic"], cause["partition"], cause["offset"], id="e99")
+    return Found("causes", ROUTING_LOG, *place)
+
+
+def an_input_is_no_event_any_more(t: Tampered) -> Found:
+    place = t.find(ROUTING_LOG, "email.rejected")
+    cause = t.event(ROUTING_LOG, *place)["data"]["cause"]
+    t.put(cause["topic"], cause["partition"], cause["offset"], b"[]")
+    return Found("causes", ROUTING_LOG, *place)
+
+
+INPUTS = {
+    "an opening has another id": exchanged(CONVERSATION_EVENTS, "id", "e99"),
+    "an opening has another type": exchanged(CONVERSATION_EVENTS, "type", "conversation.closed"),
+    "an opening has another source": exchanged(CONVERSATION_EVENTS, "source", "/elsewhere"),
+    "an answer of the CRM has another id": exchanged(CRM_ANSWERS, "id", "e99"),
+    "an agent's event has another type": exchanged(AGENT_EVENTS, "type", "agent.removed"),
+    "an input in binary mode is another": an_input_in_binary_mode_is_another,
+    "an input is no event any more": an_input_is_no_event_any_more,
+}
+
+
+def an_output_names_another_agent(t: Tampered) -> Found:
+    place = t.find(ASSIGNMENTS, "conversation.assigned", agent="anna")
+    event = t.event(ASSIGNMENTS, *place)
+    event["data"]["agent"] = "ed"
+    t.put(ASSIGNMENTS, *place, orjson.dumps(event))
+    return Found("outputs", ASSIGNMENTS, *place)
+
+
 def by_deadline() -> dict[str, Any]:
     told = {"type": "deadline.passed", "kind": "wait", "seq": 1, "source": "", "time_ms": START_MS}
     cause = {"topic": None, "partition": None, "offset": None, "id": "deadline/wait/1"}
@@ -358,9 +450,9 @@ PLAIN = [
     the_store_is_another, the_log_was_made_anew, a_record_has_blanks, a_conversation_has_two_owners,
     an_agent_gets_too_many, an_output_is_forged, an_output_is_missing, the_last_output_is_missing,
     an_output_is_invented, a_repeat_says_something_else, an_output_comes_from_another_log,
-    a_stranger_writes_on_a_topic_of_ours, a_reply_text_is_forged_in_the_log,
+    a_stranger_writes_on_a_topic_of_ours, a_reply_text_is_forged_in_the_log, an_output_names_another_agent,
 ]  # fmt: skip
-BREAKS = {**{plant.__name__.replace("_", " "): plant for plant in PLAIN}, **FORGERIES, **HEADERS}
+BREAKS = {**{plant.__name__.replace("_", " "): plant for plant in PLAIN}, **FORGERIES, **HEADERS, **INPUTS}
 
 
 @pytest.mark.parametrize("name", BREAKS)
@@ -375,6 +467,47 @@ def test_a_report_does_not_tell_what_is_personal(name: str, tampered: Tampered) 
     assert "ann.lee" not in told
     assert "ann lee" not in told
     assert "password" not in told
+
+
+def test_a_report_tells_what_is_not_personal(tampered: Tampered) -> None:
+    an_output_names_another_agent(tampered)
+    told = verified(tampered)
+    assert told is not None
+    assert (told.field, told.expected, told.found) == ("data.agent", "anna", "ed")
+
+
+def test_a_value_that_is_left_out_stands_nowhere_in_a_report(tampered: Tampered) -> None:
+    """It is not told as null, which it may have been."""
+    an_output_is_forged(tampered)
+    told = verified(tampered)
+    assert told is not None
+    assert told.field == "data.text"
+    assert {"expected", "found"}.isdisjoint(told.as_json())
+    assert re.search("expected:|found:|null", str(told)) is None
+    given = BrokenError("nothing was expected", field="data.prev", expected=None, found="sha256:1")
+    assert (given.expected, given.found) == ("null", "sha256:1")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "personal"),
+    [
+        ("data.text", "Hello Ann", True),
+        ("data.contact.email", "nothing", True),
+        ("data.variables.account", "7", True),
+        ("data.channel.id", "+41 79 000 00 00", True),
+        ("data.target", '{"agent":"anna"}', True),
+        ("data.agent", "ann.lee@example.com", True),
+        ("", "anything", True),
+        ("data.agent", "anna", False),
+        ("data.route", "vip", False),
+        ("data.target.fallback.team", "support", False),
+        ("data.seq", "3", False),
+        ("id", "c1/v1/2/1", False),
+        ("data.policy", "nothing", False),
+    ],
+)  # fmt: skip
+def test_what_of_an_output_is_personal(path: str, value: str, *, personal: bool) -> None:
+    assert is_personal(path, value, "nothing") is personal
 
 
 async def test_topics_with_unequal_partition_counts_are_a_break() -> None:

@@ -1,5 +1,6 @@
 """The parts of the chat: reading what is typed, what is sent, what is said, and when nothing more comes."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -12,10 +13,12 @@ from consumers.chat.seen import Seen
 from consumers.chat.session import NotSettledError, Session
 from consumers.chat.typed import LINE_BYTES_MAX, Typed
 from consumers.cli.chat_output import reads_from_right
+from consumers.publisher import publish_all
+from events.dead_letters import dead_letter
 from events.log import StoredRecord, TopicPartition
 from events.memory import MemoryLog
 from events.schema import check_publishable
-from events.topics import ASSIGNMENTS, CONVERSATION_EVENTS, REPLIES, ROUTING_LOG, partition_counts
+from events.topics import ASSIGNMENTS, CONVERSATION_EVENTS, DEAD_LETTERS, REPLIES, ROUTING_LOG, partition_counts
 
 PERSON = Person(id="chat-1", language="fr", channel="web-chat", name="Ann")
 
@@ -134,6 +137,56 @@ async def test_a_script_does_not_wait_for_ever_where_nobody_works(monkeypatch):
         os.close(sending)
         place = TopicPartition(CONVERSATION_EVENTS, contact.partition)
         assert await log.end_offset(place) == 1
+
+
+async def test_a_script_ends_with_the_reason_why_what_it_sent_is_a_dead_letter():
+    """Where the cause is known nobody has to guess whether somebody works; others' dead letters are left aside."""
+    topics = partition_counts(4, 1)
+    async with MemoryLog(cluster_id="c", clock_ms=lambda: 0, topics=topics) as log:
+        contact, heard = ContactEvents(PERSON, partitions=4), Heard()
+        place = TopicPartition(CONVERSATION_EVENTS, contact.partition)
+        receiving, sending = os.pipe()
+        os.write(sending, b"hello\n")
+        one = Session(log, contact, heard)
+        following = asyncio.create_task(one.follow(await one.reader()))
+        talking = asyncio.create_task(one.converse(Typed(receiving)))
+        inputs = log.reader({place: 0})
+        [sent] = await inputs.fetch(records_max=1, timeout_s=None)
+        count = await log.partition_count(DEAD_LETTERS)
+        for whose in (sent._replace(key=b"c2"), sent):
+            await publish_all(
+                log, [dead_letter(whose, "unknown-workspace", f"no {whose.key!r}", now_ms=0, partitions=count)]
+            )
+        with pytest.raises(NotSettledError, match=r"unknown-workspace: no b'chat-1'"):
+            await talking
+        following.cancel()
+        os.close(sending)
+        assert heard[1:] == [("dead", "the router could not use it: unknown-workspace: no b'chat-1'")]
+
+
+async def test_who_sees_that_his_opening_was_refused_opens_with_the_next_line():
+    topics = partition_counts(4, 1)
+    async with MemoryLog(cluster_id="c", clock_ms=lambda: 0, topics=topics) as log:
+        contact = ContactEvents(PERSON, partitions=4)
+        one = Session(log, contact, Heard())
+        reader = await one.reader()
+        opening = one._event("hello")
+        assert opening is not None
+        record = opening.record
+        stored = StoredRecord(record.topic, record.partition, 0, record.key, record.value, record.headers, 0)
+        count = await log.partition_count(DEAD_LETTERS)
+        await publish_all(log, [dead_letter(stored, "unknown-workspace", "none", now_ms=0, partitions=count)])
+        following = asyncio.create_task(one.follow(reader))
+        await one._moved.wait()
+        following.cancel()
+        again = one._event("hello?")
+        assert again is not None
+        assert orjson.loads(again.record.value or b"")["type"] == "conversation.opened"
+
+
+def test_what_he_does_happens_in_his_workspace():
+    contact = ContactEvents(Person(id="c", language="en", channel="x", workspace="sales"), partitions=4)
+    assert orjson.loads(contact.opened("hi").record.value or b"")["workspace"] == "sales"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from consumers.desk.estimates import Pace
 from consumers.desk.picture import Picture, WaitingView, picture
-from events.times import format_time
+from events.times import format_time, parse_time
 from routing.inputs import AgentsConfigured, PoolTarget, RouteTarget, TeamHours
 from routing.workspace_parts import RULES
 from tests.desk_given import HOUR_MS, random_desk
@@ -112,6 +112,19 @@ def test_the_estimate_is_by_the_place_in_the_line_of_the_pool():
     assert waiting(lane, "v1", given=pace).estimated_wait_ms is None, "nobody is there"
 
 
+@pytest.mark.parametrize("presence", ["away", "offline"])
+def test_one_agent_who_is_not_there_has_no_pace_however_full_he_is(presence):
+    """His conversations wait for him whether he is there or not, so his pool says of him only that he is full."""
+    lane = Lane()
+    lane.has("anna", "support", max_open=1)
+    lane.asks("v1", contact="c")
+    lane.asks("v2", join="v1", contact="c")
+    lane.sees("anna", presence)
+    assert waiting(lane, "v2", by_agent={"anna": 4}).estimated_wait_ms is None
+    lane.sees("anna", "online")
+    assert waiting(lane, "v2", by_agent={"anna": 4}).estimated_wait_ms == HOUR_MS // 4
+
+
 def test_of_two_lines_the_shorter_wait_counts():
     lane = Lane()
     lane.has("anna", "support", max_open=0)
@@ -152,12 +165,17 @@ def test_after_any_history_it_shows_what_a_look_at_all_parts_says(seed):
     assert len(offered) == len(parts)
 
 
-def test_a_team_out_of_hours_is_said_to_be():
+@pytest.mark.parametrize(
+    ("week", "opens"),
+    [(((),) * 7, ""), ((((9 * HOUR_MS, 17 * HOUR_MS),),) * 7, ", opens 2026-11-22 09:00 UTC")],
+)
+def test_a_team_out_of_hours_is_said_to_be_and_when_it_opens(week, opens):
     lane = Lane()
+    lane.now_ms = parse_time("2026-11-21T22:26:40Z")
     lane.has("anna", "support")
-    closed = TeamHours(teams=("support",), zone="UTC", week=((),) * 7)
+    closed = TeamHours(teams=("support",), zone="UTC", week=week)
     body = AgentsConfigured(max_open=20, rules=RULES, hours={"office": closed}, zones={"UTC": ((0, 0),)})
     lane.tell(lane.agent_event(body, None))
     lane.asks("v1")
     found = waiting(lane, "v1", given={"team/support": 6})
-    assert (found.because, found.estimated_wait_ms) == ("team support: out of hours", None)
+    assert (found.because, found.estimated_wait_ms) == (f"team support: out of hours{opens}", None)

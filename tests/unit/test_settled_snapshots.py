@@ -7,6 +7,7 @@ from consumers.policy_book import LanePolicies, PolicyBook
 from consumers.restore import Tail
 from consumers.snapshots import LANE, SETTLED, Snapshots, parts_of
 from consumers.specs import ASSIGNER
+from events.adapter import UNREADABLE
 from events.chain import NOTHING_BEFORE, Entry, seal
 from events.log import NewRecord, TopicPartition
 from events.memory import MemoryLog
@@ -123,6 +124,21 @@ async def _left_behind():
 
 def test_an_older_entry_of_one_that_is_over_does_not_bring_it_back():
     run_virtual(_left_behind())
+
+
+async def _unreadable():
+    """An entry that the store cannot read: it may have been the newest of its part."""
+    world = World()
+    world.serves("one")
+    await world.snapshot()
+    assert await world.is_restored()
+    stand_in = NewRecord(*ENTRIES, b"any", None, ((UNREADABLE, b"the record at offset 9 cannot be read"),))
+    await world.log.publish([stand_in])
+    assert not await world.is_restored()
+
+
+def test_where_an_entry_cannot_be_read_no_snapshot_is_trusted():
+    run_virtual(_unreadable())
 
 
 async def _two_writers():
