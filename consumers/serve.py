@@ -245,6 +245,10 @@ class _Supervisor:
             except PolicyError as error:
                 self._tell(f"the policy is refused, the old one stays: {error}")
             else:
+                gone = sorted(set(book.workspaces()) - set(policies))
                 book.exchange(policies)
                 versions = ", ".join(f"{name} {policy.version}" for name, policy in sorted(policies.items()))
                 self._tell(f"the policy was read again, new conversations start with it: {versions}")
+                if gone:
+                    names = ", ".join(gone)
+                    self._tell(f"no policy any more for {names}: new conversations there go to the dead letters")

@@ -219,6 +219,19 @@ def test_sighup_takes_a_new_policy_and_refuses_a_broken_one(folder, crm_url):
     assert owners(folder) == {"c0": "anna", "c3": "berta", "c6": "berta"}
 
 
+def test_sighup_says_which_workspaces_lost_their_policy(folder, crm_url):
+    policies = folder / "policies"
+    policies.mkdir()
+    for name in ("default", "shop"):
+        (policies / f"{name}.toml").write_text(policy_text(crm_url), encoding="utf-8")
+    with Running("serve", "--policy", "policies", cwd=folder) as serve:
+        serve.wait_for("ready")
+        (policies / "shop.toml").unlink()
+        serve.send(signal.SIGHUP)
+        serve.wait_for("no policy any more for shop: new conversations there go to the dead letters")
+        assert serve.end(signal.SIGTERM).code == 0
+
+
 def test_agents_that_a_new_policy_brings_get_conversations_without_a_restart(folder, crm_url):
     policy = folder / "p.toml"
     policy.write_text(policy_text(crm_url, vip="zoe"), encoding="utf-8")
