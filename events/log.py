@@ -161,6 +161,10 @@ class Log(Protocol):
     def joins_outputs(self) -> bool:
         """Whether ``append`` can publish in the same step: what it decides and what follows from it stand together."""
 
+    @property
+    def leaves_gaps(self) -> bool:
+        """Whether a fenced append leaves offsets that hold no record."""
+
     async def cluster_id(self) -> str:
         """Names this store for ever; a copy keeps it, a new one has another."""
 

@@ -66,6 +66,8 @@ class MemoryLog(HeldWhole):
     ``joins_outputs``: whether it is the double of a store that does.
     """
 
+    leaves_gaps = False
+
     def __init__(
         self,
         *,

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from consumers.audit.reading import READ_RECORDS, Seen, ends_of, leaves_gaps, seen, stream
+from consumers.audit.reading import READ_RECORDS, Seen, ends_of, seen, stream
 from consumers.audit.report import Counts, Difference, OnProgress
 from consumers.audit.wholeness import Wholeness, difference
 from events.chain import MARK
@@ -135,12 +135,11 @@ class _Search:
                 if place.partition == partition_of(homes[place.topic], counts[place.topic])
             }  # fmt: skip
         self._counts.total = sum(ends.values())
-        has_fenced = leaves_gaps(self._log)  # as on Kafka: the last offsets may hold what does not exist
         for place, end in ends.items():
             async for stored in stream(self._log, place, end):
                 self._take(stored)
                 self._counts.step()
-            self.wholeness.end(place, end, has_fenced=has_fenced)
+            self.wholeness.end(place, end, has_fenced=self._log.leaves_gaps)
 
     def _take(self, stored: StoredRecord) -> None:
         self.wholeness.see(stored)

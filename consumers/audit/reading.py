@@ -99,25 +99,23 @@ async def whole(log: Log, place: TopicPartition, end: int) -> AsyncIterator[Stor
     Where appends that were fenced leave records that do not exist, no offset has to have one: there the chain tells.
     """
     expected = 0
-    every_offset = not leaves_gaps(log)
     async for stored in stream(log, place, end):
-        if every_offset and stored.offset != expected:
+        if not log.leaves_gaps and stored.offset != expected:
             raise _missing(place, expected, stored.offset)
         expected = stored.offset + 1
         yield stored
-    if every_offset and expected != end:
+    if not log.leaves_gaps and expected != end:
         raise _missing(place, expected, end)
 
 
-def leaves_gaps(log: Log) -> bool:
-    """Whether offsets of a log may hold what does not exist, as on Kafka."""
-    return hasattr(log, "fenced_records")
+def are_missing(count: int) -> str:
+    """So many records are missing, in words."""
+    return "a record is missing" if count == 1 else f"{count} records are missing"
 
 
 def _missing(place: TopicPartition, offset: int, found: int) -> BrokenError:
-    many = "a record is" if found == offset + 1 else f"{found - offset} records are"
     return BrokenError(
-        f"{many} missing: a log is never cut, somebody has removed what stood there",
+        f"{are_missing(found - offset)}: a log is never cut, somebody has removed what stood there",
         place=Place(topic=place.topic, partition=place.partition, offset=offset),
         check="offsets",
     )

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from consumers.audit.reading import Seen
+from consumers.audit.reading import Seen, are_missing
 from consumers.audit.report import Difference, Place
 from events.chain import NOTHING_BEFORE, ChainError, follows, link_of
 from events.log import StoredRecord, TopicPartition
@@ -71,8 +71,7 @@ class Wholeness:
         self._add(Break(stored.place, suspects[0], suspects, f"this record was changed after it was written{behind}"))
 
     def _miss(self, place: TopicPartition, offset: int, found: int) -> None:
-        many = "a record is" if found == offset + 1 else f"{found - offset} records are"
-        self._add(Break(place, offset, (), f"{many} missing here"))
+        self._add(Break(place, offset, (), f"{are_missing(found - offset)} here"))
 
     def _add(self, found: Break) -> None:
         breaks = self._breaks.setdefault(found.place, [])

@@ -58,6 +58,7 @@ class KafkaLog:
     """
 
     joins_outputs = False
+    leaves_gaps = True
 
     def __init__(self, settings: KafkaSettings, *, create: Mapping[str, int] | None = None) -> None:
         self.client = KafkaClient(settings)

@@ -26,9 +26,7 @@ from events.topics import batch_bytes_max
 
 logger = logging.getLogger(__name__)
 
-DELIVERY_TIMEOUTS: Final = (
-    2  #: request time-outs until a write that nobody takes is given up: one for a change of leader
-)
+DELIVERY_TIMEOUTS: Final = 2  #: request time-outs until a write that nobody takes is given up: one for a new leader
 PAUSE_MAX_S: Final = 0.4  #: between attempts: a new leader is found soon
 REQUEST_BATCHES_MAX: Final = 32  #: of one request: with the largest ones it stays below what a broker reads at once
 ALL_IN_SYNC: Final = -1
@@ -73,7 +71,8 @@ class KafkaWriter:
         An outcome is an ``IndefiniteError`` where nobody can say, or no broker took it in time, and another
         ``LogError`` for what the brokers refuse. Raises ``RecordTooLargeError`` before anything is written.
         """
-        waiting: dict[TopicPartition, bytes] = {_place(records): _batch(records) for records in batches}
+        places = [TopicPartition(records[0].topic, records[0].partition) for records in batches]
+        waiting = {place: _batch(records) for place, records in zip(places, batches, strict=True)}
         outcomes: dict[TopicPartition, Outcome] = {}
         await self._client.connect()
         loop = asyncio.get_running_loop()
@@ -82,15 +81,12 @@ class KafkaWriter:
         while True:
             outcomes |= await self._attempt(waiting)
             waiting = {place: batch for place, batch in waiting.items() if place not in outcomes}
-            if not waiting:
-                return [outcomes[_place(records)] for records in batches]
-            self._client.look_again()
-            if loop.time() >= until_s:
-                outcomes |= {place: _indefinite(place, "no broker takes it") for place in waiting}
-                waiting = {}
-            else:
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, PAUSE_MAX_S)
+            if waiting:
+                self._client.look_again()
+            if not waiting or loop.time() >= until_s:
+                return [outcomes.get(place) or _indefinite(place, "no broker takes it") for place in places]
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, PAUSE_MAX_S)
 
     async def _attempt(self, batches: Batches) -> dict[TopicPartition, Outcome]:
         """Send each batch once; what was certainly not written, and may be next time, has no outcome."""
@@ -186,10 +182,6 @@ _HEADER_BYTES: Final = 10
 def _wire_bytes(record: NewRecord) -> int:
     """At most so many bytes of a batch."""
     return record_bytes(record) + _RECORD_BYTES + _HEADER_BYTES * len(record.headers)
-
-
-def _place(records: Sequence[NewRecord]) -> TopicPartition:
-    return TopicPartition(records[0].topic, records[0].partition)
 
 
 def _batch(records: Sequence[NewRecord]) -> bytes:

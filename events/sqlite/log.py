@@ -45,6 +45,7 @@ class SqliteLog(HeldWhole):
     """
 
     joins_outputs = True
+    leaves_gaps = False
 
     def __init__(
         self,

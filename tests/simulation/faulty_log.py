@@ -68,6 +68,10 @@ class FaultyLog:
     def joins_outputs(self) -> bool:
         return self.broker.joins
 
+    @property
+    def leaves_gaps(self) -> bool:
+        return self.broker.plain
+
     async def cluster_id(self) -> str:
         return CLUSTER_ID
 

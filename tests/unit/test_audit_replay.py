@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,7 @@ from events.sqlite.log import SqliteLog
 from events.topics import ASSIGNMENTS_LOG, ROUTING_LOG
 from routing import messages
 from routing.errors import TransitionError
-from tests.audit_support import START_MS, Tampered, Town, make_day, policy, random_day
-
-
-@pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_day(tmp_path_factory.mktemp("day") / "day.db")
-
-
-@pytest.fixture
-def tampered(day: Path, tmp_path: Path) -> Tampered:
-    return Tampered(Path(shutil.copy(day, tmp_path / "day.db")))
+from tests.audit_support import START_MS, Tampered, Town, policy, random_day
 
 
 def replayed(path: Path, audit: Any = replay) -> Report:

@@ -20,15 +20,10 @@ from events.memory import MemoryLog
 from events.sqlite.log import SqliteLog
 from events.topics import ASSIGNMENTS_LOG, CONVERSATION_EVENTS, ROUTING_LOG
 from routing.policy_template import template_text
-from tests.audit_support import START_MS, Town, make_day, policy
+from tests.audit_support import START_MS, Town, policy
 from tests.processes import ROOT
 
 VARIABLES = 'tier = "$.t"\naccount = { path = "$.a", personal = true }\ngone = "$.g"'
-
-
-@pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_day(tmp_path_factory.mktemp("day") / "day.db")
 
 
 def told(day: Path, conversation: str, *, personal: bool = False, **where: Any) -> tuple[list[Step], Summary]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,18 +27,7 @@ from events.topics import (
     ROUTING_LOG,
 )
 from tests.audit_breaks import Found, check_found, forged, set_data, verified
-from tests.audit_support import START_MS, Tampered, Town, make_day, ordinary_day, policy, random_day
-
-
-@pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_day(tmp_path_factory.mktemp("day") / "day.db")
-
-
-@pytest.fixture
-def tampered(day: Path, tmp_path: Path) -> Tampered:
-    return Tampered(Path(shutil.copy(day, tmp_path / "day.db")))
-
+from tests.audit_support import START_MS, Tampered, Town, ordinary_day, policy, random_day
 
 # --- what is as it should be ---
 

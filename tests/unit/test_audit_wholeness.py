@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from events.log import StoredRecord, TopicPartition
 from events.records import hash_of
 from events.sqlite.log import SqliteLog
 from events.topics import ASSIGNMENTS_LOG, ROUTING_LOG
-from tests.audit_support import Tampered, make_day
+from tests.audit_support import Tampered
 
 HERE = TopicPartition(ROUTING_LOG, 0)
 WHOSE = ("default", "c1")
@@ -26,16 +25,6 @@ CHANGED = "this record was changed after it was written, or the one behind it wa
 ELSEWHERE = "; it may have been of this conversation"
 
 Where = tuple[str, int, int, str]
-
-
-@pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_day(tmp_path_factory.mktemp("day") / "day.db")
-
-
-@pytest.fixture
-def tampered(day: Path, tmp_path: Path) -> Tampered:
-    return Tampered(Path(shutil.copy(day, tmp_path / "day.db")))
 
 
 def damage_of(path: Path, conversation: str, contact: str | None = None) -> Difference | None:

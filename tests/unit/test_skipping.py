@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,13 @@ from events.chain import link_of
 from events.log import LogError, NewRecord, TopicPartition
 from events.sqlite.log import SqliteLog
 from events.topics import CONVERSATION_EVENTS, ROUTING_LOG, partition_of
-from tests.audit_support import START_MS, Tampered, Town, make_day, policy
+from tests.audit_support import START_MS, Tampered, Town, policy
 
 WHY = "the topic was made anew by mistake"
 AFTER_MS = START_MS + 3_600_000
 PARTITION = partition_of("c20", 2)
 INPUT = TopicPartition(CONVERSATION_EVENTS, PARTITION)
 LOG = TopicPartition(ROUTING_LOG, PARTITION)
-
-
-@pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_day(tmp_path_factory.mktemp("day") / "day.db")
-
-
-@pytest.fixture
-def tampered(day: Path, tmp_path: Path) -> Tampered:
-    return Tampered(Path(shutil.copy(day, tmp_path / "day.db")))
 
 
 def make_anew(tampered: Tampered) -> None:
