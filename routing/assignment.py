@@ -85,7 +85,7 @@ def follow_up(desk: Desk, follow_ups: int, now_ms: int) -> Decision | None:
 def next_step(desk: Desk, now_ms: int) -> Decision | None:
     """What is left to do: open and close teams, then whatever is to be done for agents, then serve who waits."""
     if desk.hours is not None and desk.hours.due_ms <= now_ms:
-        return turn_next(desk, desk.hours, now_ms)
+        return turn_next(desk.config(), desk.hours, now_ms)
     if desk.releasing:
         return _release_next(desk, min(desk.releasing), now_ms)
     if desk.unconfigured:
@@ -252,7 +252,7 @@ def _hours_due(desk: Desk, body: DeadlinePassed, now_ms: int) -> Decision | None
     hours = desk.hours
     if hours is None or body.seq != desk.config().hours_seq or hours.due_ms > now_ms:
         return None
-    return turn_next(desk, hours, now_ms)
+    return turn_next(desk.config(), hours, now_ms)
 
 
 def _deadline(desk: Desk, event: Event, body: DeadlinePassed, now_ms: int) -> Decision | None:

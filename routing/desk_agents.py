@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from routing.inputs import ConfiguredAgent, PresenceStatus
 from routing.texts import look_up, with_wider
-
-if TYPE_CHECKING:
-    from routing.strategies import Pool
 
 Line: TypeAlias = dict[str, Any]  #: one of a record's ``candidates``; shared by records: never to be changed
 
@@ -20,7 +17,7 @@ class Agent:
     """An agent as of now: what his part says, and how many conversations he owns or was offered."""
 
     __slots__ = (
-        "_lines", "assigned_last", "id", "idle_since", "load", "max_open", "open", "pools", "presence", "record",
+        "_lines", "assigned_last", "id", "idle_since", "load", "max_open", "open", "presence", "record",
         "releasing", "since", "tongues", "wrapping",
     )  # fmt: skip
 
@@ -37,7 +34,6 @@ class Agent:
         self.releasing = False
         self.load: float = 0  #: what least-open compares first
         self.since = -1  #: ... and then
-        self.pools: list[Pool] = []
         self._lines: dict[str | None, Line] = {}
 
     @property

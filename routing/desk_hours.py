@@ -7,7 +7,7 @@ else is decided while that is due. So nobody ever looks at a calendar to serve s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from msgspec.structs import asdict
 
@@ -17,9 +17,6 @@ from routing.inputs import PoolTarget, RouteTarget, TeamHours
 from routing.strategies import PoolKey
 from routing.workspace_parts import ConfigPart, Routing, read_target, relaxed
 from routing.workspace_records import of_nobody
-
-if TYPE_CHECKING:
-    from routing.workspace_index import Desk
 
 _BY_ROUTER: Final = frozenset({"fallback", "outside-hours"})  #: reasons why it was not the first choice
 
@@ -117,9 +114,9 @@ def hours_of(config: ConfigPart) -> DeskHours | None:
     return DeskHours(config) if config.hours else None
 
 
-def turn_next(desk: Desk, hours: DeskHours, now_ms: int) -> Decision:
-    """Open or close the teams of the next hours that are due."""
-    config, name = desk.config(), hours.next_due()
+def turn_next(config: ConfigPart, hours: DeskHours, now_ms: int) -> Decision:
+    """Open or close the teams of the next hours that are due; ``hours`` are those of ``config``."""
+    name = hours.next_due()
     rules: TeamHours = config.hours[name]
     is_open, until_ms = clock(rules, config.zones[rules.zone]).standing(now_ms)
     data = {"hours": name, "open": is_open, "until_ms": until_ms}

@@ -7,15 +7,12 @@ workspace stay once they were asked for, those of one agent only while somebody 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from routing.desk_agents import Agent
+from routing.desk_hours import DeskHours
 from routing.inputs import ConfiguredAgent
 from routing.strategies import Pool, PoolKey
 from routing.workspace_parts import ConversationId
-
-if TYPE_CHECKING:
-    from routing.desk_hours import DeskHours
 
 
 class Pools:
@@ -26,6 +23,7 @@ class Pools:
         self.by_key: dict[PoolKey, Pool] = {}
         self._agents = agents
         self._meet = meet
+        self._of: dict[str, list[Pool]] = {}  #: by the agent who is a member
         self._by_email: dict[str, set[str]] = {}
         self._hours: DeskHours | None = None
 
@@ -54,7 +52,7 @@ class Pools:
 
     def update(self, agent: Agent) -> None:
         """Tell an agent's pools of his presence, room and load."""
-        for pool in agent.pools:
+        for pool in self._of.get(agent.id, ()):
             pool.update(agent)
             self._note(pool)
 
@@ -71,8 +69,8 @@ class Pools:
             if pool.key.kind == "agent":
                 if pool.key.id.casefold() in names:
                     self._man(pool)
-            elif self._belongs(agent, pool.key) != (pool in agent.pools):
-                (self._leave if pool in agent.pools else self._enter)(agent, pool)
+            elif self._belongs(agent, pool.key) != (is_member := pool in self._of.get(agent.id, ())):
+                (self._leave if is_member else self._enter)(agent, pool)
 
     def move(
         self, conversation: ConversationId, place: tuple[int, int, int], before: tuple[Pool, ...], now: tuple[Pool, ...]
@@ -120,12 +118,12 @@ class Pools:
             self._enter(named, pool)
 
     def _enter(self, agent: Agent, pool: Pool) -> None:
-        agent.pools.append(pool)
+        self._of.setdefault(agent.id, []).append(pool)
         pool.enter(agent)
         self._note(pool)
 
     def _leave(self, agent: Agent, pool: Pool) -> None:
-        agent.pools.remove(pool)
+        self._of[agent.id].remove(pool)
         pool.leave(agent)
         self._note(pool)
 
