@@ -43,6 +43,7 @@ GATES_MAX: Final = 1_024  #: hosts whose state is kept; one that nobody uses mak
 
 _OUTAGES: Final = frozenset({"time-out", "dns", "refused", "tls", "connection"})
 _SERVER_ERRORS: Final = 500
+_REFUSALS: Final = frozenset({401, 403})  #: what a CRM says to a secret that holds no more
 
 _log = logging.getLogger(__name__)
 
@@ -227,10 +228,13 @@ class CrmClient:
         crm = endpoint.crm
         started_s = loop.time()
         while True:
+            edition = endpoint.edition
             try:
                 status, document = await self._in_line(endpoint, ask, progress)
             except TroubleError as trouble:
                 progress.status = trouble.status or progress.status
+                if trouble.status in _REFUSALS and endpoint.has_newer_secrets(edition):
+                    continue  # the one that was refused was exchanged meanwhile
                 may_repeat = trouble.retriable and (trouble.unsent or endpoint.is_repeatable)
                 if not may_repeat or progress.attempts >= crm.attempts:
                     raise

@@ -27,7 +27,7 @@ from consumers.crm.outcomes import BODY_BYTES_MAX, LookUp, TroubleError
 from consumers.crm.retry_after import retry_after_s
 from consumers.crm.transport import AiohttpTransport
 from consumers.crm.variables import compile_paths
-from consumers.secrets import Secrets
+from consumers.secrets import Secrets, secret_names
 from routing.crm_checks import PLACEHOLDERS, SECRET
 from routing.crm_networks import parse_network
 from routing.policy import Crm
@@ -67,18 +67,17 @@ class Endpoint:
     ) -> None:
         self.crm = crm
         self.users = 0
+        self.edition = 0  #: of the secrets that requests are made with
         self.paths = compile_paths(crm.variables)
         self._clock = clock
         self._version = version
         texts = (crm.url, *crm.headers.values(), crm.body or "")
         self._names = sorted({name for text in texts for name in _PLACE.findall(text)})
-        self._secrets = {name: secrets.get(name) for text in texts[1:] for name in SECRET.findall(text)}
         lines = [(name.lower().encode("ascii"), text) for name, text in crm.headers.items()]
         self._headers = [(name, text) for name, text in lines if _PLACE.search(text)]
-        fixed = {
-            name: self._filled(text, {}, _as_it_is).encode("utf-8") for name, text in lines if not _PLACE.search(text)
-        }
-        self._fixed = list((_defaults(crm) | fixed | {b"accept-encoding": b"identity"}).items())
+        self._fixed_lines = [(name, text) for name, text in lines if not _PLACE.search(text)]
+        self._kept = secrets
+        self._fill(self._read_secrets())
         self._base = _base(crm.url)
         guard = Guard(urlsplit(crm.url).hostname or "", [parse_network(text) for text in crm.allow_networks])
         self._client = _http_client(
@@ -94,6 +93,25 @@ class Endpoint:
     def host(self) -> str:
         """The host that the policy names, with its port if it names one."""
         return self._base.netloc.decode("ascii")
+
+    def has_newer_secrets(self, edition: int) -> bool:
+        """Whether requests are made with other secrets than in this edition; reads them again to know.
+
+        Raises ``SecretError``.
+        """
+        if self.edition == edition and (now := self._read_secrets()) != self._secrets:
+            self._fill(now)
+            self.edition += 1
+        return self.edition != edition
+
+    def _read_secrets(self) -> dict[str, str]:
+        return {name: self._kept.get(name) for name in secret_names(self.crm)}
+
+    def _fill(self, secrets: dict[str, str]) -> None:
+        """Make what is the same in all requests."""
+        self._secrets = secrets
+        fixed = {name: self._filled(text, {}, _as_it_is).encode("utf-8") for name, text in self._fixed_lines}
+        self._fixed = list((_defaults(self.crm) | fixed | {b"accept-encoding": b"identity"}).items())
 
     async def close(self) -> None:
         """Close the connections."""

@@ -8,6 +8,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -349,3 +350,44 @@ async def test_each_policy_version_has_connections_and_headers_of_its_own(client
     sent = [request.lower().partition(b"x-version: ")[2].partition(b"\r")[0] for request in server.requests]
     assert sent == [str(number).encode() for number in range(ENDPOINTS_MAX + 4)]
     assert len(client._endpoints) == ENDPOINTS_MAX
+
+
+@pytest.mark.parametrize("refusal", ["401 Who", "403 No"])
+async def test_a_secret_that_was_exchanged_is_used_once_the_crm_refuses_the_old_one(
+    tmp_path: Path, refusal: str
+) -> None:
+    token = tmp_path / "CRM_TOKEN"
+    token.write_text("first\n")
+    secrets = Secrets(environment={}, directory=tmp_path)
+    async with (
+        CrmClient(clock=lambda: NOW_MS, secrets=secrets) as client,
+        Misbehaving(say(VIP), say(http(refusal)), say(VIP), say(VIP), say(http(refusal))) as server,
+    ):
+        policy = make_policy(url_of(server))
+        outcomes = [await client.look_up(make_ask(), policy)]
+        token.write_text("second\n")
+        outcomes += [await client.look_up(make_ask(), policy) for _ in range(3)]
+    assert [type(one) for one in outcomes] == [Answered, Answered, Answered, Failed]
+    sent = [request.partition(b"earer ")[2].partition(b"\r")[0] for request in server.requests]
+    assert sent == [b"first", b"first", b"second", b"second", b"second"], "the last refusal is the CRM's word"
+
+
+async def test_look_ups_that_are_refused_together_all_go_on_with_the_new_secret(tmp_path: Path) -> None:
+    token = tmp_path / "CRM_TOKEN"
+    token.write_text("first\n")
+
+    async def by_token(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(VIP if b"earer second\r" in server.requests[-1] else http("401 Who"))
+        await writer.drain()
+
+    async with (
+        CrmClient(clock=lambda: NOW_MS, secrets=Secrets(environment={}, directory=tmp_path)) as client,
+        Misbehaving(by_token) as server,
+    ):
+        policy = make_policy(url_of(server))
+        first = await client.look_up(make_ask(), policy)
+        token.write_text("second\n")
+        asks = [make_ask(email=f"ann{number}@example.com") for number in range(20)]
+        outcomes = await asyncio.gather(*(client.look_up(ask, policy) for ask in asks))
+    assert first == Failed(reason="http-401", status=401, attempts=1)
+    assert all(isinstance(one, Answered) for one in outcomes)
