@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 from consumers.lane_spec import LaneLimits, LaneSpec
+from consumers.personal_ids import PersonalIds
 from consumers.policy_book import LanePolicies
 from events.chain import Entry
 from events.cloudevents import BadInputError
@@ -105,6 +106,7 @@ class Deciding:
         self._limits = limits
         self._home_partitions = home_partitions
         self._dead_letter_partitions = dead_letter_partitions
+        self._personal_ids = PersonalIds()
 
     def is_home(self, event: Event) -> bool:
         """Whether the event belongs on this partition."""
@@ -138,6 +140,8 @@ class Deciding:
             made: list[LogRecord] = []
             is_full = self._decide_group(group, admitted, batch, made)
             for record in made:
+                if record.type == "conversation.started":
+                    self._personal_ids.look_at(record, f"{self._origin.topic}/{self._origin.partition}")
                 outputs = self._spec.outputs(record, self._origin)
                 if outputs:
                     batch.outputs.append((record.offset, outputs))
