@@ -238,7 +238,7 @@ class ContactId(Data, frozen=True, kw_only=True):
 class Output(Data, frozen=True, kw_only=True):
     """What the data of every output holds.
 
-    A consumer drops what is not greater than the last (``seq``, ``n``) of its topic and conversation.
+    A consumer drops what is not greater than the last (``seq``, ``n``) of its source, contact and conversation.
     """
 
     contact: ContactId
@@ -251,7 +251,7 @@ class Output(Data, frozen=True, kw_only=True):
 
 
 class ReplyRequested(Output, frozen=True, kw_only=True):
-    """``reply.requested``: send this to the contact, with the event's id as idempotency key."""
+    """``reply.requested``: send this to the contact, with the event's source and id as idempotency key."""
 
     kind: ReplyKind
     attempt: int

@@ -262,6 +262,18 @@ def test_the_readmes_consumer_on_librdkafka_ends_with_one_owner_each(day: Day):
     assert owners(day.assignments, readme_consumer()) == expected_owners(day)
 
 
+def test_the_readmes_consumer_keeps_one_table_for_both_topics(day: Day):
+    """Every output is acted on once; replies and assignments share ids, and places of a conversation."""
+    acted: list[tuple[str, str]] = []
+    last: dict[Any, Any] = {}
+    consume = readme_consumer()
+    for one in (*day.replies, *day.assignments):
+        consume(one, last, lambda event: acted.append((event["source"], event["id"])))
+    assert len(acted) == len(set(acted))
+    assert set(acted) == {(one["source"], one["id"]) for one in (*day.replies, *day.assignments)}
+    assert len({name for _, name in acted}) < len(acted), "ids alone are not enough here"
+
+
 def test_a_plain_node_consumer_ends_with_one_owner_each(day: Day):
     found = kafkajs.owners(day.program, day.bootstrap, day.topic("assignments"), len(day.assignments))
     assert found == expected_owners(day)
