@@ -2,7 +2,8 @@
 
 It starts a broker of its own, as a process, and ends by itself. The yardsticks *copy* and *full* (``yardsticks.py``)
 take turns with ours over the same inputs, in one process each; what counts are the ratios, the machine and the broker
-are in both. What the roles cost as processes, latency and take-over are ``kafka_live.py``'s business.
+are in both. What the roles cost as processes, and take-over, are ``kafka_live.py``'s business, latency is
+``kafka_latency.py``'s.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from events.log import Log, NewRecord, TopicPartition
 from events.records import Moment
 from events.times import format_time
 from events.topics import ASSIGNMENTS, ROUTING_LOG, partition_counts
-from tests.bench import kafka_live, yardsticks
+from tests.bench import kafka_latency, kafka_live, yardsticks
 from tests.bench.kafka_live import cpu_s_of, now_ms
 from tests.bench.printing import Row, print_table
 from tests.bench.served_without_http import InstantCrm
@@ -244,7 +245,7 @@ def bench(
     return [
         *throughput_rows(done, conversations),
         *kafka_live.role_rows(kafka.bootstrap, conversations, broker),
-        *kafka_live.latency_rows(kafka.bootstrap, rates, seconds),
+        *kafka_latency.latency_rows(kafka.bootstrap, rates, seconds),
         *kafka_live.take_over_rows(kafka.bootstrap, session_s),
     ]
 

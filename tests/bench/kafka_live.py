@@ -1,6 +1,6 @@
-"""``serve`` as processes on a broker: what each role costs, how soon an assignment is there, how long a take-over is.
+"""``serve`` as processes on a broker: what each role costs, and how long a take-over is.
 
-Load comes from this process, through plain aiokafka; the CRM answers at once (``served_without_http.py``).
+The CRM answers at once (``served_without_http.py``). How soon an assignment is there: ``kafka_latency.py``.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from events.kafka.log import KafkaLog
 from events.kafka.settings import KafkaSettings
-from events.log import NewRecord, StoredRecord, TopicPartition
+from events.log import StoredRecord, TopicPartition
 from events.times import format_time
 from events.topics import ASSIGNMENTS, REPLIES, partition_counts
 from tests.bench.printing import Row
 from tests.bench.workload import Conversation, bench_policy_text
-from tests.bench.yardsticks import new_producer
 from tests.kafka_given import own_settings
 from tests.processes import Running
 
@@ -30,7 +29,6 @@ ROLES: Final = ("router", "crm", "assigner")
 MODULE: Final = "tests.bench.served_without_http"
 PATIENCE_S: Final = 60.0
 PUBLISH_BATCH: Final = 2_000
-WARM_UP: Final = 0.1  #: of the measured answers
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -125,53 +123,6 @@ async def _seen(log: KafkaLog, place: TopicPartition, count: int) -> dict[bytes,
             seen.setdefault(record.key or b"", time.perf_counter())
     await reader.close()
     return seen
-
-
-# --- latency ---
-
-
-def latency_rows(bootstrap: str, rates: Sequence[int], seconds: float) -> list[Row]:
-    """From the last input, the address, to its assignment's being readable, all roles in one process."""
-    rows: list[Row] = []
-    for rate in rates:
-        with served(bootstrap) as (made, stack):
-            made.start(stack, ",".join(ROLES))
-            took_ms = sorted(asyncio.run(_latencies(made.settings, rate, seconds)))
-        for name, share in (("p50", 0.5), ("p99", 0.99)):
-            value = took_ms[min(int(len(took_ms) * share), len(took_ms) - 1)]
-            rows.append(Row(f"address to assignment, ms: {name} at {rate}/s", f"{value:.1f}"))
-    return rows
-
-
-async def _latencies(settings: KafkaSettings, rate: int, seconds: float) -> list[float]:
-    """Milliseconds of each conversation. Their three inputs lie half a second apart, and overlap with the others'."""
-    count = max(int(rate * seconds), 1)
-    talks = conversations_of(count)
-    half = max(rate // 2, 1)
-    sent: dict[bytes, float] = {}
-    async with KafkaLog(settings) as log, new_producer(",".join(map(str, settings.brokers))) as producer:
-        seen = asyncio.create_task(_seen(log, TopicPartition(ASSIGNMENTS, 0), count))
-        began_s = time.perf_counter()
-        for turn in range(count + 2 * half):
-            for step, number in (
-                (Conversation.opened, turn),
-                (Conversation.invalid, turn - half),
-                (Conversation.valid, turn - 2 * half),
-            ):
-                if 0 <= number < count:
-                    record = step(talks[number])
-                    if step is Conversation.valid:
-                        sent[record.key or b""] = time.perf_counter()
-                    await _send(producer.send, settings, record)
-            await asyncio.sleep(max(began_s + (turn + 1) / rate - time.perf_counter(), 0))
-        arrived = await asyncio.wait_for(seen, PATIENCE_S)
-    measured = list(sent)[int(count * WARM_UP) :]
-    return [(arrived[key] - sent[key]) * 1_000 for key in measured]
-
-
-async def _send(send: Callable[..., object], settings: KafkaSettings, record: NewRecord) -> None:
-    topic, partition, key, value, _headers = record
-    await send(settings.topic(topic), value, key=key, partition=partition)  # type: ignore[misc]
 
 
 # --- take-over ---

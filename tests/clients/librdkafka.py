@@ -49,7 +49,7 @@ def placed(bootstrap: str, topic: str) -> list[tuple[int, Wire]]:
     """The same with each record's partition."""
     message: Any
     found: list[tuple[int, Wire]] = []
-    with _consumer(bootstrap) as consumer:
+    with new_consumer(bootstrap) as consumer:
         partitions = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
         unread = set(partitions)
@@ -67,7 +67,8 @@ def placed(bootstrap: str, topic: str) -> list[tuple[int, Wire]]:
 
 
 @contextmanager
-def _consumer(bootstrap: str) -> Iterator[Consumer]:
+def new_consumer(bootstrap: str) -> Iterator[Consumer]:
+    """A consumer that is in no group, and tells where a partition ends."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
