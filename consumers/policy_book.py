@@ -5,12 +5,16 @@ Loading files is ``consumers/policies.py``'s business.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from routing.errors import InputRefusedError
 from routing.policy import Policy
 from routing.policy_file import parse_policy
+
+_FILE_STEM: Final = re.compile(r"[\w ][\w .@+-]*")
+_FILE_STEM_BYTES_MAX: Final = 250  #: with .toml the 255 that a file's name may have
 
 
 class PolicyBook:
@@ -19,6 +23,7 @@ class PolicyBook:
     def __init__(self, policies: Mapping[str, Policy]) -> None:
         self._current = dict(policies)
         self.edition = 0  #: rises with every exchange
+        self.refused = 0  #: how often policies were read again that could not be used
 
     def exchange(self, policies: Mapping[str, Policy]) -> None:
         """From now on new conversations start with these."""
@@ -29,14 +34,19 @@ class PolicyBook:
         """The workspace's policy; ``InputRefusedError`` (``unknown-workspace``) if it has none."""
         policy = self._current.get(workspace)
         if policy is None:
-            raise InputRefusedError(
-                "unknown-workspace", f"no policy for workspace {workspace!r}: add {workspace}.toml to the policy folder"
-            )
+            raise InputRefusedError("unknown-workspace", f"no policy for workspace {workspace!r}: {_advice(workspace)}")
         return policy
 
     def workspaces(self) -> list[str]:
         """The workspaces that have a policy."""
         return sorted(self._current)
+
+
+def _advice(workspace: str) -> str:
+    """What a person may do; whoever sends events chooses the name, so it must not lead out of the folder."""
+    if _FILE_STEM.fullmatch(workspace) is None or len(workspace.encode()) > _FILE_STEM_BYTES_MAX:
+        return "that is no name for a policy file; correct the workspace of the event"
+    return f"add {workspace}.toml to the policy folder"
 
 
 class Recorded(NamedTuple):

@@ -1,6 +1,7 @@
 # Makes .venv with everything that vip-router needs; sourced by demo.sh and tests/run.sh, run from the top folder.
 # Needs Python 3.11 or newer, or uv, and a package index that pip or uv can reach. Does nothing when all is there.
-# usage: source deploy/setup.sh; setup_venv run|dev     (dev: with what the tests need, which serves to run, too)
+# usage: bash deploy/setup.sh, to run vip-router; or, in a script:
+#        source deploy/setup.sh; setup_venv run|dev     (dev: with what the tests need, which serves to run, too)
 
 setup_venv() {
   local stamp=.venv/.vip-router-setup made sums
@@ -35,8 +36,12 @@ make_venv_with_uv() {
   fi
   if ! .venv/bin/python -m uv --version >/dev/null 2>&1; then
     .venv/bin/python -m ensurepip --upgrade >/dev/null 2>&1 || true # a .venv that uv made has no pip
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check uv || return 3
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(uv_version)" || return 3
   fi
+}
+
+uv_version() { # stands in one place, with the image's
+  sed -n 's/^ARG UV_VERSION=//p' deploy/Dockerfile
 }
 
 find_python() {
@@ -50,3 +55,8 @@ find_python() {
   done
   return 1
 }
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  cd "$(dirname "$0")/.." || exit 3
+  setup_venv run
+fi

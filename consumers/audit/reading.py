@@ -7,14 +7,22 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from consumers.audit.report import BrokenError, Difference, Place
+from consumers.audit.report import NOTHING_THERE, BrokenError, Difference, Place
 from consumers.lane_spec import LaneSpec
 from consumers.specs import ASSIGNER, ROUTER
 from events.adapter import is_log
-from events.log import DamagedLogError, Fetched, Log, OffsetOutOfRangeError, StoredRecord, TopicPartition
+from events.log import (
+    DamagedLogError,
+    Fetched,
+    Log,
+    OffsetOutOfRangeError,
+    StoredRecord,
+    TopicPartition,
+    UnknownTopicError,
+)
 from events.outputs import Origin
 from events.records import RecordError, parse
-from events.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS
+from events.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS, ROUTING_LOG
 from routing.decider import LogRecord
 
 READ_RECORDS: Final = 1_000
@@ -53,7 +61,19 @@ class LogEnd(NamedTuple):
 
 
 async def log_ends(log: Log) -> list[LogEnd]:
-    """The partitions of both logs; ``UnknownTopicError`` if this is no log of ours."""
+    """The partitions of both logs; ``UnknownTopicError`` if this is no log of ours.
+
+    ``BrokenError`` for a file without topics. On Kafka the prefix may be wrong: what the error says helps more.
+    """
+    try:
+        return await _log_ends(log)
+    except UnknownTopicError:
+        if log.leaves_gaps:
+            raise
+        raise nothing_there() from None
+
+
+async def _log_ends(log: Log) -> list[LogEnd]:
     return [LogEnd(spec, place, end) for spec in SPECS for place, end in (await ends_of(log, spec.log_topic)).items()]
 
 
@@ -111,6 +131,16 @@ async def whole(log: Log, place: TopicPartition, end: int) -> AsyncIterator[Stor
 def are_missing(count: int) -> str:
     """So many records are missing, in words."""
     return "a record is missing" if count == 1 else f"{count} records are missing"
+
+
+def nothing_there() -> BrokenError:
+    """Neither log holds a record: an audit that passed would speak for nothing, and praise an empty copy."""
+    return BrokenError(
+        "This log holds nothing: nothing was ever decided on it, or it is a bad copy (cp makes such of a SQLite file "
+        "in use; VACUUM INTO of sqlite3 does not)",
+        place=Place(topic=ROUTING_LOG, partition=0),
+        check=NOTHING_THERE,
+    )
 
 
 def _missing(place: TopicPartition, offset: int, found: int) -> BrokenError:

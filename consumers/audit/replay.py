@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from consumers.audit.reading import Seen, difference_of, log_ends, place_of, seen, whole
+from consumers.audit.reading import Seen, difference_of, log_ends, nothing_there, place_of, seen, whole
 from consumers.audit.report import BrokenError, Counts, Difference, OnProgress, Place, Report, compare
 from consumers.lane_spec import LaneSpec
 from consumers.policy_book import LanePolicies, PolicyBook
@@ -28,12 +28,16 @@ from events.records import (
     lane_positions,
     policy_recorded,
 )
+from events.topics import ROUTING_LOG
 from routing.decider import DECIDER_VERSION, Decision
 from routing.errors import PolicyError, RoutingError
 from routing.inputs import Event
 from routing.policy import Policy
 
-NOT_CHECKED: Final = ('whether records are missing; "vip-router audit verify" says it',)
+NOT_CHECKED: Final = (
+    'whether records are missing; "vip-router audit verify" says it',
+    "whether inputs are true: who makes a log anew of other inputs, with what is decided of them, passes",
+)
 
 
 class _NamedPolicies(LanePolicies):
@@ -66,21 +70,29 @@ async def replay(log: Log, *, on_progress: OnProgress | None = None) -> Report:
     """
     counts = Counts(on_progress)
     counts.checked.update({"partitions": 0, "records": 0, "decisions": 0, "follow-ups": 0, "policies": 0})
-    ends = await log_ends(log)
-    counts.total = sum(end for _, _, end in ends)
-    for spec, place, end in ends:
-        partition = _Partition(spec, place, counts)
-        try:
+    difference = await _first_difference(log, counts)
+    return Report(checked=dict(counts.checked), first_difference=difference, not_checked=NOT_CHECKED)
+
+
+async def _first_difference(log: Log, counts: Counts) -> Difference | None:
+    partition: _Partition | None = None
+    try:
+        ends = await log_ends(log)
+        counts.total = sum(end for _, _, end in ends)
+        for spec, place, end in ends:
+            partition = _Partition(spec, place, counts)
             async for stored in whole(log, place, end):
                 partition.take(seen(stored))
                 counts.step()
             partition.finish(end)
-        except BrokenError as broken:
-            return Report(
-                checked=dict(counts.checked), first_difference=partition.difference(broken), not_checked=NOT_CHECKED
-            )
-        counts.checked["partitions"] += 1
-    return Report(checked=dict(counts.checked), not_checked=NOT_CHECKED)
+            counts.checked["partitions"] += 1
+        if not counts.checked["records"]:
+            raise nothing_there()
+    except BrokenError as broken:
+        if partition is None:
+            return difference_of(broken, None, TopicPartition(ROUTING_LOG, 0), check="replay")
+        return partition.difference(broken)
+    return None
 
 
 class _Group:

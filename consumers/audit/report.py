@@ -10,6 +10,7 @@ from msgspec import Struct, to_builtins
 
 VALUE_CHARS_MAX: Final = 300  #: of an expected or found value
 HIDDEN: Final = "(personal, not shown)"
+NOTHING_THERE: Final = "nothing there"  #: the check that finds a log without any record
 UNTOLD: Final[Any] = object()  #: stands for a value that a report leaves out
 
 OnProgress = Callable[[int, int], None]  #: how many records are done, of how many

@@ -18,7 +18,19 @@ from consumers.audit.check_personal import Personal
 from consumers.audit.check_subjects import Loads, Numbers, Owners, Transitions
 from consumers.audit.checking import Check, Partition, Rule
 from consumers.audit.published import CHECK, Output, Published, locate, missing, output_ends
-from consumers.audit.reading import Seen, difference_of, ends_of, log_ends, origin_of, place_of, seen, stream, whole
+from consumers.audit.reading import (
+    LogEnd,
+    Seen,
+    difference_of,
+    ends_of,
+    log_ends,
+    nothing_there,
+    origin_of,
+    place_of,
+    seen,
+    stream,
+    whole,
+)
 from consumers.audit.report import BrokenError, Counts, Difference, OnProgress, Place, Report
 from events.chain import Link, link_of
 from events.log import Log, LogError, TopicPartition
@@ -27,6 +39,7 @@ from events.topics import AGENT_EVENTS, CONVERSATION_EVENTS, ROUTING_LOG, partit
 NOT_CHECKED: Final = (
     "dead letters, and what inputs say beyond id, type and source: the hash chain covers the logs",
     "what stands behind the last append that made an output: until there are signed checkpoints, it can be cut unseen",
+    "whether the log was made anew: the chain has no key, whoever can write it can compute all hashes; keep a copy",
 )
 
 _CONFUSED: Final = (KeyError, TypeError, ValueError, AttributeError, IndexError)
@@ -78,8 +91,9 @@ class _Audit:
         checked = self._counts.checked
         checked.update({"partitions": 0, "records": 0, "subjects": 0, "outputs": 0, "inputs compared": 0})
         try:
+            ends = await log_ends(self._log)
             await self._check_counts()
-            partitions = await self._partitions()
+            partitions = await self._partitions(ends)
             self._output_ends = await output_ends(self._log)
             self._counts.total = sum(partition.at.end for partition in partitions) + sum(self._output_ends.values())
             published = Published(self._log, partitions, self._counts)
@@ -90,6 +104,8 @@ class _Audit:
             if published.problem is not None:
                 self._now = None
                 raise published.problem
+            if not checked["records"]:
+                raise nothing_there()
         except BrokenError as broken:
             return Report(checked=dict(checked), first_difference=self._difference(broken), not_checked=NOT_CHECKED)
         return Report(checked=dict(checked), not_checked=NOT_CHECKED)
@@ -110,12 +126,11 @@ class _Audit:
                     check="partition counts",
                 )
 
-    async def _partitions(self) -> list[Partition]:
+    async def _partitions(self, ends: list[LogEnd]) -> list[Partition]:
         """The partitions, each with the name that its first record gives it."""
         partitions: list[Partition] = []
         policies: dict[str, int] = {}
         cluster_id = await self._log.cluster_id()
-        ends = await log_ends(self._log)
         for at in ends:
             log_id = await self._log_id(at.place, at.end)
             inputs = {

@@ -127,6 +127,8 @@ async def _audited(url: str, topic_prefix: str, audit_of: Audit, doing: str) -> 
 def _print_report(report: Report, took_s: float, good_news: str) -> None:
     from rich.table import Table  # noqa: PLC0415  # keeps --help quick
 
+    from consumers.audit.report import NOTHING_THERE  # noqa: PLC0415  # keeps --help quick
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right")
     table.add_column()
@@ -139,6 +141,8 @@ def _print_report(report: Report, took_s: float, good_news: str) -> None:
         console.print(f"\n{took_s:.1f} s, {records / took_s:,.0f} records/s")
     if report.first_difference is None:
         console.print(f"\n{good_news}", style="green", soft_wrap=True)
+    elif report.first_difference.check == NOTHING_THERE:
+        console.print(f"\n{report.first_difference.sentence}", style="bold red", soft_wrap=True)
     else:
         console.print("\nThe first difference (what is behind it was not looked at):", style="bold red")
         for line in str(report.first_difference).splitlines():

@@ -158,8 +158,8 @@ def test_a_changed_story_is_not_told_as_a_true_one(folder: Path) -> None:
 @pytest.mark.parametrize("command", ["verify", "replay"])
 def test_a_report_ends_with_what_was_not_checked(folder: Path, command: str) -> None:
     words = {
-        "verify": ("dead letters", "what inputs say", "last append", "signed checkpoints"),
-        "replay": ("whether records are missing", "audit verify"),
+        "verify": ("dead letters", "what inputs say", "last append", "signed checkpoints", "the chain has no key"),
+        "replay": ("whether records are missing", "audit verify", "whether inputs are true"),
     }[command]
     ended = run("audit", command, cwd=folder)
     behind = ended.out.split(".\n", 1)[1]
@@ -181,6 +181,22 @@ def test_a_personal_value_is_left_out_and_any_other_is_told(folder: Path) -> Non
     told = json.loads(run("audit", "verify", "--json", cwd=folder).out)["first_difference"]
     assert told["field"] == "data.text"
     assert {"expected", "found"}.isdisjoint(told)
+
+
+@pytest.mark.parametrize("command", ["verify", "replay"])
+def test_an_empty_copy_is_called_one_and_exits_1(folder: Path, command: str) -> None:
+    """What cp makes of a file whose write-ahead log holds everything is a log with topics and no record."""
+    log = Tampered(folder / "vip-router.db")
+    log.sql("DELETE FROM record")
+    log.sql('UPDATE partition SET start = 0, "end" = 0')
+    ended = run("audit", command, cwd=folder)
+    assert ended.code == 1
+    assert "\nThis log holds nothing: nothing was ever decided on it, or it is a bad copy" in ended.out
+    assert "Nothing is broken" not in ended.out
+    assert "byte by byte" not in ended.out
+    report = json.loads(run("audit", command, "--json", cwd=folder).out)
+    assert report["passed"] is False
+    assert report["first_difference"]["sentence"].startswith("This log holds nothing")
 
 
 @pytest.mark.parametrize("command", [["verify"], ["replay"], ["show", "v1"]])

@@ -89,8 +89,8 @@ def test_the_consumer_in_the_readme_sees_every_output_once_and_in_order():
     seen: list[tuple[int, int]] = []
     last: dict[object, tuple[int, int]] = {}
 
-    def event(seq, n, conversation="v1"):
-        return {"workspace": "w", "subject": conversation, "data": {"contact": {"id": "c"}, "seq": seq, "n": n}}
+    def event(seq, n, conversation="v1", source="/vip-router/w/assignments"):
+        return {"source": source, "subject": conversation, "data": {"contact": {"id": "c"}, "seq": seq, "n": n}}
 
     def act(given):
         seen.append((given["data"]["seq"], given["data"]["n"]))
@@ -98,4 +98,5 @@ def test_the_consumer_in_the_readme_sees_every_output_once_and_in_order():
     for seq, n in [(1, 1), (3, 1), (3, 2), (1, 1), (3, 1), (3, 2), (7, 1)]:
         names["consume"](event(seq, n), last, act)
     names["consume"](event(1, 1, "v2"), last, act)
-    assert seen == [(1, 1), (3, 1), (3, 2), (7, 1), (1, 1)]
+    names["consume"](event(2, 1, source="/vip-router/w/routing"), last, act)
+    assert seen == [(1, 1), (3, 1), (3, 2), (7, 1), (1, 1), (2, 1)]

@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from consumers.audit.published import is_personal
-from consumers.audit.report import BrokenError, Report
+from consumers.audit.replay import replay
+from consumers.audit.report import NOTHING_THERE, BrokenError, Report
 from consumers.audit.verify import verify
 from events.memory import MemoryLog
 from events.sqlite.log import SqliteLog
@@ -25,6 +26,7 @@ from events.topics import (
     CRM_ANSWERS,
     REPLIES,
     ROUTING_LOG,
+    partition_counts,
 )
 from tests.audit_breaks import Found, check_found, forged, set_data, verified
 from tests.audit_support import START_MS, Tampered, Town, ordinary_day, policy, random_day
@@ -507,3 +509,16 @@ async def test_topics_with_unequal_partition_counts_are_a_break() -> None:
     difference = (await verify(log)).first_difference
     assert difference is not None
     assert (difference.check, difference.place.topic) == ("partition counts", "conversations.replies")
+
+
+@pytest.mark.parametrize("audit", [verify, replay], ids=["verify", "replay"])
+async def test_a_log_that_holds_nothing_does_not_pass(audit: Callable[..., Any]) -> None:
+    """A copy that lacks the write-ahead log is an empty log, with its topics or without: no audit may praise it."""
+    log = MemoryLog(cluster_id="c", clock_ms=lambda: START_MS)
+    for topics in ({}, partition_counts(4, 1)):
+        await log.create_topics(topics)
+        report = await audit(log)
+        assert not report.passed
+        assert report.first_difference.check == NOTHING_THERE
+        assert report.first_difference.sentence.startswith("This log holds nothing")
+        assert str(report.first_difference.place) == "routing.log/0"
