@@ -112,11 +112,12 @@ class FileOwnership:
     """Roles owned by processes of one machine, through ``flock`` on ``<file>.<role>.lock``.
 
     The kernel frees the lock when its holder dies, however it dies. The lock file stays: whoever removed it could not
-    know that nobody else has it open.
+    know that nobody else has it open. It stands beside the file that symbolic links lead to, so that who uses another
+    name of that file is kept out, too.
     """
 
     def __init__(self, log_path: Path) -> None:
-        self._log_path = log_path
+        self._log_path = log_path.resolve()
 
     @asynccontextmanager
     async def lock(self, role: str, *, waiting: Waiting | None = None) -> AsyncIterator[None]:
@@ -135,7 +136,7 @@ class FileOwnership:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise LogUnavailableError(
             f"the lock file {path} cannot be opened ({error.strerror}): make it and its folder writable for this user"

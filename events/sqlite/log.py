@@ -21,18 +21,21 @@ from events.log import (
     Appended,
     FencedError,
     Fetched,
+    Flaw,
     LogError,
     NewRecord,
     TopicPartition,
     UnknownTopicError,
 )
 from events.ownership import FileOwnership, HeldWhole
+from events.sqlite.file import file_flaws
+from events.sqlite.lock_wait import HELD
 from events.sqlite.reader import READ_BYTES_MAX, Ends, Place, ReadingThread, read_chunks, read_span
 from events.sqlite.recent import Recent
-from events.sqlite.schema import open_file
+from events.sqlite.schema import are_made, open_file
 from events.sqlite.writer import Run, Write, WritingThread
 
-BUSY_TIMEOUT_MS: Final = 5_000  #: how long a write waits for another process' transaction
+BUSY_TIMEOUT_MS: Final = 5_000  #: how long another process' transaction may hold up what cannot wait for ever
 POLL_INTERVAL_MS: Final = 3  #: how often others' writes are looked for while somebody waits
 
 
@@ -42,10 +45,15 @@ class SqliteLog(HeldWhole):
     ``create``: topics to make, and the file with them if there is none; None: the file must exist. ``read_only``: works
     on files and folders that may not be written, and every write raises ``LogError``. Opening blocks for a moment;
     it raises ``LogUnavailableError`` with what to do about it. To be used in one event loop.
+
+    While another process holds the file's write lock, writes wait until it lets go or they are cancelled; opening,
+    making topics and closing wait ``busy_timeout_ms``. When the file is moved or replaced, writes, readers that wait
+    and questions for a partition's start or end raise ``LogError``, at most a moment later.
     """
 
     joins_outputs = True
     leaves_gaps = False
+    keeps_time = False
 
     def __init__(
         self,
@@ -67,13 +75,19 @@ class SqliteLog(HeldWhole):
         self._places: dict[int, TopicPartition] = {}  #: places by id
         self._ends: dict[int, int] = {}  #: by id
         self._recent: dict[int, Recent] = {}  #: by id, of partitions that somebody here follows
-        self._ownership = FileOwnership(self.path)
         self._writer: WritingThread | None = None
         opened = open_file(self.path, create=create, read_only=read_only, busy_timeout_ms=busy_timeout_ms)
+        self._ownership = FileOwnership(self.path)
         self._cluster_id = opened.cluster_id
         self._reader = ReadingThread(opened.reader, self.path, poll_interval_ms=poll_interval_ms, on_ends=self._on_ends)
         if opened.writer is not None:
-            self._writer = WritingThread(opened.writer, self.path, clock_ms=clock_ms, on_written=self._on_written)
+            self._writer = WritingThread(
+                opened.writer,
+                self.path,
+                clock_ms=clock_ms,
+                on_written=self._on_written,
+                give_up_ms=busy_timeout_ms,
+            )
 
     async def cluster_id(self) -> str:
         """Names this store for ever: random, made with the file."""
@@ -82,7 +96,7 @@ class SqliteLog(HeldWhole):
     async def create_topics(self, partitions: Mapping[str, int]) -> None:
         """Make the topics that do not exist yet; nothing is made if one exists with another count (``LogError``)."""
         self.check_open()
-        if partitions:
+        if not await self._reader.call(lambda connection: are_made(connection, partitions)):
             await self._write(Write(done=self._future(), topics=dict(partitions)))
 
     async def partition_count(self, topic: str) -> int:
@@ -168,7 +182,10 @@ class SqliteLog(HeldWhole):
         return {ids[tp]: offset for tp, offset in rows if tp in ids}
 
     async def close(self) -> None:
-        """Finish what is under way, wake who waits (``LogError``), give everything back. May be called again."""
+        """Finish what is under way, wake who waits (``LogError``), give everything back. May be called again.
+
+        What waits for another process' write lock is given up if that does not let go within ``busy_timeout_ms``.
+        """
         if self._closed:
             return
         self._closed = True
@@ -226,6 +243,16 @@ class SqliteLog(HeldWhole):
         finally:
             self._reader.unwatch()
 
+    async def flaws(self) -> Sequence[Flaw]:
+        """What others on this machine may do with the file that they should not."""
+        return await asyncio.to_thread(file_flaws, self.path)
+
+    def held_up(self) -> str | None:
+        """Why writes have been waiting for a while; None: they have not."""
+        if self._writer is None or not self._writer.wait.is_long:
+            return None
+        return f"the log {self.path} {HELD}: writes wait for it"
+
     def check_open(self) -> None:
         """Raise ``LogError`` if the log was closed."""
         if self._closed:
@@ -269,7 +296,12 @@ class SqliteLog(HeldWhole):
 
     async def _range(self, place: TopicPartition) -> tuple[int, int]:
         (tp,) = await self._ids([place])
-        return await self._reader.call(lambda connection: _range(connection, tp))
+
+        def run(connection: sqlite3.Connection) -> tuple[int, int]:
+            self._reader.whereabouts.check_now()
+            return _range(connection, tp)
+
+        return await self._reader.call(run)
 
     def _on_written(self, runs: Sequence[Run]) -> None:
         """Learn what this process has written."""

@@ -22,7 +22,8 @@ import msgspec
 
 from events.adapter import UNREADABLE, is_log
 from events.following import Chunk, Wanted
-from events.log import DamagedLogError, Headers, StoredRecord, TopicPartition
+from events.log import DamagedLogError, Headers, LogError, StoredRecord, TopicPartition
+from events.sqlite.file import Whereabouts
 from events.sqlite.schema import explained
 
 READ_BYTES_MAX: Final = 16 * 1024 * 1024  #: of values in one answer; whoever wants more asks again
@@ -165,6 +166,7 @@ class ReadingThread:
     ) -> None:
         self._connection = connection
         self._path = path
+        self.whereabouts = Whereabouts(path)  #: to be asked in calls only
         self._interval_s = poll_interval_ms / 1000
         self._on_ends = on_ends
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
@@ -186,7 +188,10 @@ class ReadingThread:
         return await done
 
     async def refresh(self) -> None:
-        """Look for what others have written; ``on_ends`` has been told when this returns."""
+        """Look for what others have written; ``on_ends`` has been told when this returns.
+
+        Raises ``LogError`` if the file was moved or replaced.
+        """
         await self.call(lambda _connection: self._poll())
 
     def watch(self) -> None:
@@ -245,6 +250,7 @@ class ReadingThread:
 
     def _poll(self) -> None:
         self.polls += 1
+        self.whereabouts.check()
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return
@@ -258,7 +264,7 @@ class ReadingThread:
         self._next_poll_s = time.monotonic() + self._interval_s
         try:
             self._poll()
-        except sqlite3.Error:
+        except (sqlite3.Error, LogError):
             self._tell(self._on_ends, {})  # who waits looks for himself, and is told the error
 
     def _tell(self, what: Callable[..., None], *arguments: object) -> None:

@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import quote
 
 from events.adapter import check_partitions
 from events.log import LogError, LogUnavailableError
+from events.sqlite.file import connect
+from events.sqlite.lock_wait import HELD
 
 APPLICATION_ID: Final = 0x56495052  #: "VIPR", in the file's header
 SCHEMA_VERSION: Final = 1  #: in ``user_version``; rises when an older program could not use the file
@@ -76,7 +77,8 @@ def open_file(path: Path, *, create: Mapping[str, int] | None, read_only: bool, 
         try:
             writer = None
             if not read_only:
-                writer = _connect(path, "mode=rw" if create is None else "mode=rwc", busy_timeout_ms)
+                mode, make = ("mode=rw", False) if create is None else ("mode=rwc", True)
+                writer = connect(path, mode, make=make, busy_timeout_ms=busy_timeout_ms)
                 undo.callback(writer.close)
                 _prepare(writer, path, create, busy_timeout_ms)
             reader = _open_reader(path, read_only=read_only, busy_timeout_ms=busy_timeout_ms)
@@ -105,6 +107,18 @@ def make_topics(connection: sqlite3.Connection, wanted: Mapping[str, int]) -> No
             first += count
 
 
+def are_made(connection: sqlite3.Connection, wanted: Mapping[str, int]) -> bool:
+    """Whether all these topics exist with these counts."""
+    existing: dict[str, int] = dict(connection.execute("SELECT name, partitions FROM topic").fetchall())
+    return all(existing.get(topic) == count for topic, count in wanted.items())
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another connection has a lock that is needed."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def explained(error: sqlite3.Error, path: Path) -> Exception:
     """What the caller can do about SQLite's ``error``; one that SQLite did not report is a fault of ours, unchanged."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
@@ -124,20 +138,9 @@ _SENTENCES: Final = {
     sqlite3.SQLITE_PERM: "cannot be opened: make the file and its folder {folder} readable and writable for this user",
     sqlite3.SQLITE_NOTADB: "is not a log (no SQLite file): name another file",
     sqlite3.SQLITE_CORRUPT: "is damaged: restore a copy, or save what can be read with the sqlite3 command's .recover",
-    sqlite3.SQLITE_BUSY: "is being written by another process that does not let go: see who has the file open",
-    sqlite3.SQLITE_LOCKED: "is being written by another process that does not let go: see who has the file open",
+    sqlite3.SQLITE_BUSY: f"{HELD}: see who has the file open",
+    sqlite3.SQLITE_LOCKED: f"{HELD}: see who has the file open",
 }
-
-
-def _connect(path: Path, options: str, busy_timeout_ms: int) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"file:{quote(str(path.absolute()))}?{options}",
-        uri=True,
-        timeout=busy_timeout_ms / 1000,
-        isolation_level=None,  # transactions begin where we say so
-        check_same_thread=False,  # each connection moves into its thread once
-        cached_statements=64,
-    )
 
 
 def _check_path(path: Path, *, create: bool) -> None:
@@ -184,9 +187,9 @@ def _prepare(
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES_MAX}")
-    _make_tables(connection, create or {})
+    _make_tables(connection, create or {}, new=new)
     if new:
-        _sync_folder(path.parent)
+        _sync_folder(path.resolve().parent)
 
 
 def _journal_mode(connection: sqlite3.Connection, busy_timeout_ms: int) -> str:
@@ -196,16 +199,24 @@ def _journal_mode(connection: sqlite3.Connection, busy_timeout_ms: int) -> str:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_s:
+            if not is_busy(error) or time.monotonic() > give_up_s:
                 raise
             time.sleep(0.01)
         else:
             return str(mode)
 
 
-def _make_tables(connection: sqlite3.Connection, topics: Mapping[str, int]) -> None:
-    """Make what is missing, in one transaction."""
-    connection.execute("BEGIN IMMEDIATE")
+def _make_tables(connection: sqlite3.Connection, topics: Mapping[str, int], *, new: bool) -> None:
+    """Make what is missing, in one transaction; what may not be written is told even if nothing is."""
+    whole = not new and are_made(connection, topics)
+    if whole:  # the lock is not worth waiting for then
+        connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if whole and is_busy(error):
+            return
+        raise
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == 0:
         for statement in _SCHEMA.split(";"):
@@ -244,7 +255,7 @@ def _open_reader(path: Path, *, read_only: bool, busy_timeout_ms: int) -> sqlite
 
 def _readable(path: Path, options: str, busy_timeout_ms: int) -> sqlite3.Connection:
     with ExitStack() as undo:
-        connection = _connect(path, options, busy_timeout_ms)
+        connection = connect(path, options, make=False, busy_timeout_ms=busy_timeout_ms)
         undo.callback(connection.close)
         if _is_new(connection, path):
             raise LogUnavailableError(f"{path} is empty, not a log: name another file")
@@ -253,5 +264,6 @@ def _readable(path: Path, options: str, busy_timeout_ms: int) -> sqlite3.Connect
 
 
 def _has_journal(path: Path) -> bool:
-    journal = path.with_name(f"{path.name}-wal")
+    real = path.resolve()  # where a symbolic link leads: SQLite's journals stand there
+    journal = real.with_name(f"{real.name}-wal")
     return journal.exists() and journal.stat().st_size > 0

@@ -24,12 +24,14 @@ from msgspec import msgpack
 
 from events.adapter import is_compacted
 from events.log import Appended, FencedError, IndefiniteError, LogError, NewRecord
+from events.sqlite.file import Whereabouts
+from events.sqlite.lock_wait import SLICE_MS, LockWait
 from events.sqlite.reader import CHANGED
-from events.sqlite.schema import explained, make_topics
+from events.sqlite.schema import explained, is_busy, make_topics
 
 GROUP_RECORDS_MAX: Final = 4096  #: records in one transaction, unless a single write has more
 TOMBSTONE_KEPT_MS: Final = 24 * 60 * 60 * 1000  #: so long a reader can still learn that a key was deleted
-TOMBSTONES_SWEPT_MAX: Final = 64  #: old tombstones removed in one transaction
+TOMBSTONES_SWEPT_MAX: Final = 64  #: old tombstones removed in one transaction, unless it writes more keys than that
 
 _STEPS: Final = (64, 16, 4, 1)  #: rows in one statement
 _DELETE_EARLIER: Final = (
@@ -124,7 +126,9 @@ class _Group:
 class WritingThread:
     """Writes on one connection, off the event loop.
 
-    ``on_written`` is called in the loop with what was written, before the writes are answered.
+    ``on_written`` is called in the loop with what was written, before the writes are answered. While another process
+    has the file's write lock, writes wait until that lets go or they are cancelled; for no longer than ``give_up_ms``
+    when topics are to be made or the thread is to end: then they raise ``LogUnavailableError``.
     """
 
     def __init__(
@@ -134,9 +138,13 @@ class WritingThread:
         *,
         clock_ms: Callable[[], int],
         on_written: Callable[[Sequence[Run]], None],
+        give_up_ms: int,
     ) -> None:
         self._connection = connection
         self._path = path
+        self._whereabouts = Whereabouts(path)
+        self._give_up_s = give_up_ms / 1000
+        self.wait = LockWait(path)
         self._clock_ms = clock_ms
         self._on_written = on_written
         self._writes: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
@@ -153,20 +161,33 @@ class WritingThread:
         self._writes.put(write)
 
     async def close(self) -> None:
-        """Finish the writes that were submitted and close the connection."""
+        """Finish the writes that were submitted, if the file can be written, and close the connection."""
         self._ended = asyncio.get_running_loop().create_future()
         self._writes.put(None)
         await self._ended
 
     def _work(self) -> None:
+        self._connection.execute(f"PRAGMA busy_timeout = {SLICE_MS}")
         go_on = True
         while go_on:
             writes, go_on = self._next_group()
             if writes:
                 self._answer(self._write(writes))
+        self._leave_whole()
         self._connection.close()
         if self._ended is not None:
             self._answer([Outcome(self._ended, _NOTHING)])
+
+    def _leave_whole(self) -> None:
+        """Empty the journal of a file that was moved or replaced, as SQLite does not.
+
+        It stands under the old name: the moved file would lack what is in it, the one in its place would be given it.
+        """
+        try:
+            self._whereabouts.check_now()
+        except LogError:
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _next_group(self) -> tuple[list[Write], bool]:
         """All that is pending, up to the limit, and whether there may be more."""
@@ -185,7 +206,8 @@ class WritingThread:
     def _write(self, writes: list[Write]) -> list[Outcome]:
         committing = False
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            writes = self._begin(writes)
+            self._whereabouts.check()
             outcomes, group = self._fill(writes)
             committing = True
             self._connection.execute("COMMIT")
@@ -196,6 +218,30 @@ class WritingThread:
         if group.runs:
             self._tell(writes[0].done, self._on_written, group.runs)
         return outcomes
+
+    def _begin(self, writes: list[Write]) -> list[Write]:
+        """Begin a transaction once nobody else has one; returns the writes that somebody still waits for, maybe none.
+
+        Raises SQLite's error if that takes too long for writes that cannot wait.
+        """
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or self._gives_up(writes):
+                    self.wait.end()
+                    raise
+                self.wait.note()
+            else:
+                self.wait.end()
+                return [write for write in writes if not write.done.cancelled()]
+
+    def _gives_up(self, writes: list[Write]) -> bool:
+        """Whether what was submitted has waited for the lock as long as it may."""
+        if all(write.done.cancelled() for write in writes):
+            return True
+        is_bounded = self._ended is not None or all(write.topics for write in writes)
+        return is_bounded and self.wait.waited_s >= self._give_up_s
 
     def _fill(self, writes: list[Write]) -> tuple[list[Outcome], _Group]:
         self._catch_up()
@@ -243,7 +289,8 @@ class WritingThread:
         for piece in _cut(keys):
             written = f"WITH written (tp, key) AS (VALUES {_rows(2, len(piece))})"
             self._connection.execute(written + _DELETE_EARLIER, _flat(piece))
-        self._sweep(group.now_ms - TOMBSTONE_KEPT_MS)
+        # as fast as they come, or they would pile up
+        self._sweep(group.now_ms - TOMBSTONE_KEPT_MS, max(TOMBSTONES_SWEPT_MAX, len(group.latest)))
         group.records += group.latest.values()
         latest: list[Row] = [
             (tp, key, at, time_ms if value is None else None)
@@ -251,9 +298,9 @@ class WritingThread:
         ]
         _insert(self._connection, "INSERT OR REPLACE INTO latest VALUES ", 4, latest)
 
-    def _sweep(self, before_ms: int) -> None:
+    def _sweep(self, before_ms: int, swept_max: int) -> None:
         """Remove a few of the tombstones that are older than ``before_ms``."""
-        found = self._connection.execute(_OLD_TOMBSTONES, (before_ms, TOMBSTONES_SWEPT_MAX)).fetchall()
+        found = self._connection.execute(_OLD_TOMBSTONES, (before_ms, swept_max)).fetchall()
         for tp, offset, key in found:
             self._connection.execute('DELETE FROM record WHERE tp = ? AND "offset" = ?', (tp, offset))
             self._connection.execute("DELETE FROM latest WHERE tp = ? AND key = ?", (tp, key))
@@ -272,7 +319,8 @@ class WritingThread:
         return explained(error, self._path)
 
     def _answer(self, outcomes: list[Outcome]) -> None:
-        self._tell(outcomes[0].done, _settle, outcomes)
+        if outcomes:
+            self._tell(outcomes[0].done, _settle, outcomes)
 
     def _tell(self, done: asyncio.Future[Appended], what: Callable[..., None], argument: object) -> None:
         with suppress(RuntimeError):  # the loop has ended without closing the log: nobody is left to be told

@@ -220,6 +220,7 @@ async def test_reading_needs_no_right_to_write(open_folder: Path) -> None:
     """A log in a folder that may not be written is read, and every write is refused with a sentence."""
     path = open_folder / "log.db"
     await filled(path)
+    allow(path, 0o644)
     with unprivileged():
         if os.geteuid() != NOBODY:
             allow(open_folder, 0o555)

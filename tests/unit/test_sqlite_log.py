@@ -120,14 +120,6 @@ async def test_a_write_cancelled_before_its_turn_is_not_written(log: SqliteLog, 
     assert [each.value for each in (await log.read(INPUT, 0, records_max=9)).records] == [b"a", b"c"]
 
 
-async def test_a_lock_that_is_never_released_is_told(path: Path) -> None:
-    """A write that has waited as long as it may raises, nothing is written, and the next one goes through."""
-    async with SqliteLog(path, create=TOPICS, busy_timeout_ms=30) as log:
-        with Blocker(path), pytest.raises(LogUnavailableError, match="another process"):
-            await log.append(LOG, [record(LOG, b"a")], expected=0)
-        assert (await log.append(LOG, [record(LOG, b"b")], expected=0)).offset_next == 1
-
-
 async def test_a_full_disk_writes_nothing_by_halves(log: SqliteLog) -> None:
     """When the file cannot grow the call raises, none of it stands, and with room again the log goes on."""
     assert log._writer is not None
@@ -222,6 +214,18 @@ async def test_old_tombstones_are_swept(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM record").fetchone() == (1,)
         assert connection.execute("SELECT count(*) FROM latest").fetchone() == (1,)
+
+
+async def test_tombstones_are_swept_as_fast_as_they_come(path: Path) -> None:
+    """A snapshot deletes as many keys as it writes, in few transactions: a day's worth is all that stands there."""
+    now_ms = 1_780_000_000_000
+    count = 5 * TOMBSTONES_SWEPT_MAX
+    async with SqliteLog(path, create=TOPICS, clock_ms=lambda: now_ms) as log:
+        for day in range(4):
+            await log.publish([record(SNAPSHOTS, None, b"%d-%d" % (day, number)) for number in range(count)])
+            now_ms += TOMBSTONE_KEPT_MS + 1
+            found = await log.read(SNAPSHOTS, 0, records_max=10_000)
+            assert len(found.records) == count
 
 
 async def test_a_reader_passes_a_swept_end(path: Path) -> None:
