@@ -4,25 +4,34 @@ Only confirmed state is written, so that every snapshot is a fact, whoever write
 ``<part>@<F>``: the part as it is after all records below offset F. ``lane@<F>`` is written once every part that changed
 below F has an entry, and what it replaces is removed after that. The loader takes the greatest F and of each part the
 greatest entry up to it; whatever does not fit is a reason to fold from the beginning, never one to go on.
+An entry that is too large for a record stands in pieces (``snapshot_pieces.py``).
+
+What no snapshot needs (older entries that were not removed, those of an attempt that failed or of a process that died
+before ``lane@<F>``) goes with the next snapshot that succeeds. Of a part a writer removes only what is older than an
+entry that a confirmed snapshot of his covers: whatever others rely on, the greatest entry up to their F stays true.
 
 Parts that hardly ever change again (``LaneSpec.settled``) stand many together in ``settled-<hash>@<F>``, so that a
-million of them are loaded in seconds. Such an entry stays for ever: a part of it that does change gets a later one.
+million of them are loaded in seconds. Such an entry stays as long as it is the newest of one of its parts: a part of it
+that does change gets a later one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from consumers.lane_spec import LaneSpec
 from consumers.policy_book import LanePolicies
 from consumers.publisher import publish_all
 from consumers.restore import Tail
+from consumers.snapshot_choosing import Chosen, Entries, choose
+from consumers.snapshot_pieces import join, records_of
 from events.adapter import UNREADABLE
 from events.log import Log, LogError, NewRecord, StoredRecord, TopicPartition
 from events.records import hash_of
@@ -34,6 +43,7 @@ LANE: Final = "lane"  #: no part has this key: theirs have a slash
 SETTLED: Final = "settled-"  #: nor begins one so without a slash
 SETTLED_BYTES_MAX: Final = 200_000  #: of the parts in one entry, but for the last of them
 CHUNK_RECORDS: Final = 500
+CHUNK_BYTES_MAX: Final = 4_000_000  #: or as many, and one record
 READ_RECORDS: Final = 2_000
 
 
@@ -57,6 +67,24 @@ class LaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     mark: int
     policies: list[KeptPolicy]
     parts: int  #: how many there are; the loader must find as many
+    cut: dict[str, int] = {}  #: of the parts in pieces the F of the entry: the loader must find that or a later one
+
+
+class Attempt:
+    """One snapshot that is being written: which records, and which entries are in pieces."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+        self.records: list[str] = []
+        self.pieces: dict[str, Sequence[str]] = {}
+
+    def take(self, key: str, value: bytes) -> Sequence[tuple[str, bytes]]:
+        """The records of an entry, which from now on count as written."""
+        found = records_of(key, self.end, value)
+        self.records.extend(record for record, _ in found)
+        if len(found) > 1:
+            self.pieces[key] = [record for record, _ in found]
+        return found
 
 
 class Snapshots:
@@ -69,8 +97,12 @@ class Snapshots:
         self._settled = spec.settled
         self._changed: dict[str, msgspec.Struct | None] = {}
         self._written: dict[str, int] = {}  # per key the F of its newest entry
+        self._pieces: dict[str, Sequence[str]] = {}  # of those that are in pieces, the keys of these
+        self._unused: dict[str, None] = {}  # keys of records that the next snapshot makes superfluous, in their order
+        self._uncovered: set[str] = set()  # parts with an entry above the snapshot that was loaded
         self._writing: asyncio.Task[None] | None = None
         self.records = 0  #: folded or appended since the last snapshot began
+        self.end = 0  #: F of the newest snapshot that was loaded or written; 0: there is none
 
     def note(self, changed: Mapping[str, msgspec.Struct | None], records: int) -> None:
         """Remember what was confirmed."""
@@ -81,6 +113,7 @@ class Snapshots:
         """Write a snapshot of what is confirmed now, in the background; does nothing while one is being written."""
         if self._writing is not None and not self._writing.done():
             return
+        self._note_uncovered(state)
         changed, self._changed = self._changed, {}
         self.records = 0
         snapshot = LaneSnapshot(
@@ -104,56 +137,90 @@ class Snapshots:
             await asyncio.wait({self._writing})
             self._writing = None
 
+    def _note_uncovered(self, state: LaneState) -> None:
+        """Have parts written again of which somebody began to write a later entry, before that one is removed."""
+        if self._uncovered:
+            parts = dict(state.parts())
+            for key in sorted(self._uncovered):
+                self._changed.setdefault(key, parts.get(key))
+            self._uncovered = set()
+
     async def _write(
         self, state: LaneState, changed: Mapping[str, msgspec.Struct | None], snapshot: LaneSnapshot
     ) -> None:
-        end = snapshot.end
+        attempt = Attempt(snapshot.end)
         try:
-            await self._publish(self._entries(state, changed, end))
-            await self._publish([(f"{LANE}@{end}", msgspec.json.encode(snapshot))])
-            replaced = [(f"{key}@{self._written[key]}", None) for key in (*changed, LANE) if key in self._written]
-            await self._publish(replaced)
+            await self._publish(self._entries(state, changed, attempt))
+            snapshot = replace(snapshot, cut=self._cut(changed, attempt))
+            await self._publish(attempt.take(LANE, msgspec.json.encode(snapshot)))
         except LogError:
             logger.exception("%s/%d: a snapshot could not be written; the next one holds it too", *self._place)
             self._changed = {**changed, **self._changed}
+            self._unused.update(dict.fromkeys(attempt.records))
             return
+        self._now_stands(changed, attempt)
+        try:
+            await self._publish([(key, None) for key in self._unused])
+        except LogError:
+            logger.exception("%s/%d: older snapshots could not be removed; the next one tries again", *self._place)
+        else:
+            self._unused = {}
+
+    def _cut(self, changed: Mapping[str, msgspec.Struct | None], attempt: Attempt) -> dict[str, int]:
+        """Of the parts that are in pieces the F of these."""
+        cut = {key: self._written[key] for key in self._pieces if key not in changed}
+        cut.update(dict.fromkeys(attempt.pieces, attempt.end))
+        return {key: end for key, end in cut.items() if "/" in key}
+
+    def _now_stands(self, changed: Mapping[str, msgspec.Struct | None], attempt: Attempt) -> None:
+        """The snapshot stands: what it replaces is of no use."""
+        for key in (*changed, LANE):
+            if key in self._written:
+                self._unused.update(dict.fromkeys(self._records_of(key, self._written.pop(key))))
         for key, part in changed.items():
-            if part is None or self._is_settled(part):
-                self._written.pop(key, None)
-            else:
-                self._written[key] = end
-        self._written[LANE] = end
+            if part is not None and not self._is_settled(part):
+                self._written[key] = attempt.end
+        self._written[LANE] = self.end = attempt.end
+        self._pieces.update((key, records) for key, records in attempt.pieces.items() if not _is_together(key))
+        for record in attempt.records:  # an earlier attempt may have had the same
+            self._unused.pop(record, None)
+
+    def _records_of(self, key: str, end: int) -> Sequence[str]:
+        """The keys of an entry's records."""
+        return self._pieces.pop(key, None) or [f"{key}@{end}"]
 
     def _is_settled(self, part: msgspec.Struct) -> bool:
         return self._settled is not None and self._settled.holds(part)
 
     def _entries(
-        self, state: LaneState, changed: Mapping[str, msgspec.Struct | None], end: int
+        self, state: LaneState, changed: Mapping[str, msgspec.Struct | None], attempt: Attempt
     ) -> Iterator[tuple[str, bytes]]:
-        """What is written of the parts that changed."""
+        """The records of the parts that changed."""
         settled: list[bytes] = []
         size_bytes = 0
         for key, part in changed.items():
             if part is None:
                 continue
             if not self._is_settled(part):
-                yield f"{key}@{end}", state.dump(part)
+                yield from attempt.take(key, state.dump(part))
                 continue
             settled.append(msgspec.json.encode(key) + b":" + state.dump(part))
             size_bytes += len(settled[-1])
             if size_bytes >= SETTLED_BYTES_MAX:
-                yield _together(settled, end)
+                yield from attempt.take(*_together(settled))
                 settled, size_bytes = [], 0
         if settled:
-            yield _together(settled, end)
+            yield from attempt.take(*_together(settled))
 
-    async def _publish(self, entries: Iterable[tuple[str, bytes | None]]) -> None:
+    async def _publish(self, records: Iterable[tuple[str, bytes | None]]) -> None:
         chunk: list[NewRecord] = []
-        for key, value in entries:
+        size_bytes = 0
+        for key, value in records:
             chunk.append(NewRecord(*self._place, key.encode(), value))
-            if len(chunk) == CHUNK_RECORDS:
+            size_bytes += len(value or b"")
+            if len(chunk) == CHUNK_RECORDS or size_bytes >= CHUNK_BYTES_MAX:
                 await publish_all(self._log, chunk)
-                chunk = []
+                chunk, size_bytes = [], 0
         if chunk:
             await publish_all(self._log, chunk)
 
@@ -162,65 +229,70 @@ class Snapshots:
     async def load(self, state: LaneState, tail: Tail, policies: LanePolicies) -> bool:
         """Put the newest trustworthy snapshot into an empty state; False if there is none, and nothing was changed."""
         entries = await self._read()
+        pieces = join(entries)
+        self._unused.update(dict.fromkeys(pieces.unused))
         snapshot = _newest(entries.get(LANE, {}), tail.log_id)
-        if snapshot is None or not await self._fits(snapshot):
-            return False
-        chosen = _chosen(entries, snapshot.end)
-        settled = self._read_settled(entries, chosen, snapshot.end)
-        if len(chosen) + len(settled) != snapshot.parts:
-            logger.warning(
-                "%s/%d: snapshot at %d has %d of %d parts: folding the whole log",
-                *self._place, snapshot.end, len(chosen) + len(settled), snapshot.parts,
-            )  # fmt: skip
+        chosen = None if snapshot is None else await self._chosen(entries, snapshot)
+        if snapshot is None or chosen is None:
+            self._note_unused(entries, pieces.records, ())
             return False
         if self._settled is not None:
-            self._settled.load(state, settled)
-        state.load((key, value) for key, (_, value) in chosen.items())
-        self._written = {key: end for key, (end, _) in chosen.items()} | {LANE: snapshot.end}
+            self._settled.load(state, chosen.settled)
+        state.load((key, value) for key, (_, value) in chosen.own.items())
+        self._written = {key: end for key, (end, _) in chosen.own.items()} | {LANE: snapshot.end}
+        self._pieces = {key: records for (key, end), records in pieces.records.items() if self._written.get(key) == end}
+        self._uncovered = set(_parts_above(entries, snapshot.end))
+        self._note_unused(entries, pieces.records, chosen.entries() | {(LANE, snapshot.end)})
+        self.end = snapshot.end
         for kept in snapshot.policies:
             policies.record(kept.version, kept.text, kept.workspace, kept.offset)
         tail.end, tail.after, tail.at_ms = snapshot.end, snapshot.after, snapshot.at_ms
         tail.positions, tail.mark = dict(snapshot.positions), snapshot.mark
         return True
 
-    def _read_settled(
-        self, entries: Mapping[str, Mapping[int, bytes]], chosen: dict[str, tuple[int, bytes]], end: int
-    ) -> dict[str, msgspec.Struct]:
-        """The settled parts, by key; takes those out of ``chosen`` whose settled form is the later one."""
-        settled: dict[str, msgspec.Struct] = {}
-        if self._settled is None:
-            return settled
-        together = sorted(
-            (at, value)
-            for key, versions in entries.items()
-            if _is_together(key)
-            for at, value in versions.items()
-            if at <= end
-        )
-        found = [(at, self._settled.read(value)) for at, value in together]
-        for _, parts in found:
-            settled.update(parts)
-        for key in settled.keys() & chosen.keys():
-            if chosen[key][0] > max(at for at, parts in found if key in parts):
-                del settled[key]
-            else:
-                del chosen[key]
-        return settled
+    def _note_unused(
+        self, entries: Entries, pieces: Mapping[tuple[str, int], Sequence[str]], used: Collection[tuple[str, int]]
+    ) -> None:
+        """Remember the records of all entries but the used ones."""
+        for key, versions in entries.items():
+            for end in versions:
+                if (key, end) not in used:
+                    self._unused.update(dict.fromkeys(pieces.get((key, end)) or [f"{key}@{end}"]))
+
+    async def _chosen(self, entries: Entries, snapshot: LaneSnapshot) -> Chosen | None:
+        """What the snapshot is made of; None if it cannot be trusted."""
+        if not await self._fits(snapshot):
+            return None
+        chosen = choose(entries, snapshot.end, self._settled, [key for key in entries if _is_together(key)])
+        older = sum(1 for part, end in snapshot.cut.items() if chosen.end_of(part) < end)
+        if len(chosen) == snapshot.parts and not older:
+            return chosen
+        logger.warning(
+            "%s/%d: snapshot at %d has %d of %d parts, %d of them too old: folding the whole log",
+            *self._place, snapshot.end, len(chosen), snapshot.parts, older,
+        )  # fmt: skip
+        return None
 
     async def _read(self) -> dict[str, dict[int, bytes]]:
         """Every entry that is there: per key and F; none if one cannot be read, as it may be the newest of its part."""
         entries: dict[str, dict[int, bytes]] = {}
+        is_whole = True
         position = await self._log.start_offset(self._place)
         while True:
             fetched = await self._log.read(self._place, position, records_max=READ_RECORDS)
             for record in fetched.records:
                 if record.headers and record.headers[0][0] == UNREADABLE:
                     logger.warning("%s/%d: %s: folding the whole log", *self._place, record.headers[0][1].decode())
-                    return {}
-                _take(record, entries)
+                    is_whole = False
+                else:
+                    _take(record, entries)
             if fetched.offset_next == position:
-                return entries
+                break
             position = fetched.offset_next
+        if is_whole:
+            return entries
+        self._note_unused(entries, {}, ())
+        return {}
 
     async def _fits(self, snapshot: LaneSnapshot) -> bool:
         """Whether the log has the record that the snapshot was taken after."""
@@ -233,10 +305,10 @@ class Snapshots:
         return False
 
 
-def _together(settled: Sequence[bytes], end: int) -> tuple[str, bytes]:
+def _together(settled: Sequence[bytes]) -> tuple[str, bytes]:
     """One entry of many parts; named by what it holds, so that two writers at the same F keep each other's."""
     value = b"{" + b",".join(settled) + b"}"
-    return f"{SETTLED}{sha256(value).hexdigest()[:32]}@{end}", value
+    return f"{SETTLED}{sha256(value).hexdigest()[:32]}", value
 
 
 def _is_together(key: str) -> bool:
@@ -250,14 +322,11 @@ def parts_of(key: str, value: bytes) -> Mapping[str, bytes]:
     return {part: bytes(raw) for part, raw in msgspec.json.decode(value, type=dict[str, msgspec.Raw]).items()}
 
 
-def _chosen(entries: Mapping[str, Mapping[int, bytes]], end: int) -> dict[str, tuple[int, bytes]]:
-    """Of each part that has an entry of its own the greatest up to ``end``."""
-    chosen: dict[str, tuple[int, bytes]] = {}
+def _parts_above(entries: Entries, end: int) -> Iterator[str]:
+    """The parts with entries that no snapshot up to ``end`` can count on."""
     for key, versions in entries.items():
-        fitting = [at for at in versions if at <= end]
-        if fitting and "/" in key:
-            chosen[key] = (max(fitting), versions[max(fitting)])
-    return chosen
+        for value in (value for at, value in versions.items() if at > end):
+            yield from (part for part in parts_of(key, value) if "/" in part)
 
 
 def _take(record: StoredRecord, entries: dict[str, dict[int, bytes]]) -> None:

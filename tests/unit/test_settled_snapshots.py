@@ -1,5 +1,7 @@
 """Snapshots keep conversations that are over many in one entry, and what happened to them since wins."""
 
+from functools import partial
+
 import pytest
 
 from consumers import snapshots
@@ -9,7 +11,7 @@ from consumers.snapshots import LANE, SETTLED, Snapshots, parts_of
 from consumers.specs import ASSIGNER
 from events.adapter import UNREADABLE
 from events.chain import NOTHING_BEFORE, Entry, seal
-from events.log import NewRecord, TopicPartition
+from events.log import LogUnavailableError, NewRecord, TopicPartition
 from events.memory import MemoryLog
 from events.records import Moment, genesis, hash_of
 from events.topics import ASSIGNMENTS_LOG, ASSIGNMENTS_SNAPSHOTS, partition_counts
@@ -62,6 +64,17 @@ class World:
         for record in (await self.log.read(ENTRIES, 0, records_max=10_000)).records:
             last[(record.key or b"").decode()] = record.value
         return {key: value for key, value in last.items() if value is not None}
+
+    async def together(self):
+        """How many entries hold parts that are over."""
+        return sum(key.startswith(SETTLED) for key in await self.entries())
+
+    async def restarted(self, changed):
+        """Another process's writer, which has loaded the newest snapshot and folded what changed since."""
+        writer = self.another()
+        assert await writer.load(ASSIGNER.new_state(), Tail(log_id="here"), LanePolicies(PolicyBook({})))
+        writer.note(changed, 1)
+        return writer
 
     async def loaded(self):
         """The state that a successor loads; None if it must fold the log."""
@@ -172,6 +185,38 @@ async def _missing():
 
 def test_a_snapshot_that_lacks_some_of_them_is_not_used():
     run_virtual(_missing())
+
+
+async def _crashes(monkeypatch):
+    world = World()
+    world.desk.asks("one")
+    world.serves("two")
+    await world.snapshot()
+    world.desk.ends("one")
+    changed = world.desk.workspaces.confirm()
+    for _ in range(5):
+        with monkeypatch.context() as patch:
+            patch.setattr(world.log, "publish", partial(_parts_only, world.log.publish))
+            await world.snapshot(await world.restarted(changed))
+    assert await world.together() == 6
+    world.desk.asks("two", run=2)
+    await world.snapshot(await world.restarted(changed))
+    assert await world.is_restored()
+    assert await world.together() == 2, "of one that is over, and the one of before two was opened again"
+    await world.snapshot(await world.restarted({}))
+    assert await world.is_restored()
+    assert await world.together() == 1
+
+
+async def _parts_only(publish, records):
+    """As if the process were killed before it can write the lane's own entry."""
+    if (records[0].key or b"").startswith(LANE.encode()):
+        raise LogUnavailableError("killed")
+    await publish(records)
+
+
+def test_what_crashed_processes_kept_together_is_removed_and_so_is_what_has_later_entries(monkeypatch):
+    run_virtual(_crashes(monkeypatch))
 
 
 async def _bounded():
