@@ -4,7 +4,8 @@ It restores the state, merges its inputs, decides, appends on condition, and pub
 the router's and the assigner's decider. Whoever else believes that he owns the partition can at most write records that
 do not exist: an append that is not acknowledged where it was expected sends the lane back to the log's end.
 
-Deciding a batch is ``deciding.py``, folding ``restore.py``, outputs ``publisher.py``, snapshots ``snapshots.py``.
+Deciding a batch is ``deciding.py``, folding ``restore.py``, outputs ``publisher.py``, snapshots ``snapshots.py``, what
+time it is ``lane_clock.py``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from random import random
 from typing import Any, Final
 
 from consumers.deciding import Batch, Deciding, Input
+from consumers.lane_clock import LaneClock
 from consumers.lane_spec import LaneLimits, LaneSpec
 from consumers.policy_book import LanePolicies, PolicyBook
 from consumers.publisher import Publisher, publish_all
@@ -39,6 +41,7 @@ from events.log import (
 from events.outputs import Origin
 from events.records import LANE_TYPES, POLICY_RECORDED, Moment, hash_of, lane_positions, parse
 from events.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS, DEAD_LETTERS
+from routing.decider import LaneState
 from routing.inputs import Event
 
 logger = logging.getLogger(__name__)
@@ -47,15 +50,12 @@ PAUSE_AFTER_FENCE_S: Final = 0.05
 PAUSE_MAX_S: Final = 5.0  #: between take-overs while another owner keeps appending
 
 
-class ClockError(LogError):
-    """The clock of this machine differs too much from the log's: deadlines would fire at the wrong time."""
-
-
 @dataclass(frozen=True, slots=True)
 class Barrier:
     """Deadlines that had passed at ``at_ms`` fire once all inputs below ``ends`` are decided."""
 
     at_ms: int
+    seen_ms: int  #: what the machine's clock said then
     ends: dict[TopicPartition, int]
 
 
@@ -76,8 +76,8 @@ class Lane:
         self._spec = spec
         self._place = TopicPartition(spec.log_topic, partition)
         self._book = book
-        self._clock = clock
         self._limits = limits or LaneLimits()
+        self._clock = LaneClock(self._place, clock, self._limits)
         self._policies = LanePolicies(book)
         self._state = spec.new_state()
         self._snapshots = Snapshots(log, spec, partition)
@@ -105,6 +105,11 @@ class Lane:
             await asyncio.sleep(pause_s * (0.5 + random()))  # noqa: S311 - no secret
             began_s = loop.time()
 
+    @property
+    def state(self) -> LaneState:
+        """What it decides over, for whoever watches; provisional while an append is on its way."""
+        return self._state
+
     def is_idle(self) -> bool:
         """Whether there was nothing left to do, when it last looked, but to wait for inputs or deadlines."""
         return self.is_ready and self._quiet and self._publisher.mark is None
@@ -125,7 +130,8 @@ class Lane:
             positions=getattr(self, "_positions", {}),
             mark=None if publisher is None else publisher.mark,
             is_full=publisher is not None and publisher.is_full,
-            passed_ms=None if self._barrier is None else self._barrier.at_ms,
+            passed_ms=None if self._barrier is None else self._barrier.seen_ms,
+            snapshot_end=self._snapshots.end,
         )
 
     # --- taking over ---
@@ -154,7 +160,7 @@ class Lane:
 
     async def _take_over(self) -> Tail:
         if self._tail is None:
-            log_id = await ensure_genesis(self._log, self._place, Moment.at(self._clock()))
+            log_id = await ensure_genesis(self._log, self._place, Moment.at(self._clock.now_ms()))
             self._tail = Tail(log_id=log_id)
             await self._snapshots.load(self._state, self._tail, self._policies)
         tail = self._tail
@@ -162,8 +168,8 @@ class Lane:
         self._policies.discard(tail.end)
         folded = await fold(self._log, self._place, self._state, tail, self._policies)
         self._snapshots.note(self._state.confirm(), folded)
-        now = Moment.at(max(self._clock(), tail.at_ms))  # after the fold: a record of somebody else may be that new
-        self._state.taken_over(now.ms)
+        self._clock.recorded(tail.at_ms)
+        self._state.taken_over(self._clock.now_ms())  # after the fold: a record of somebody else may be that new
         self._recorded_at_ms = tail.at_ms  # not now: positions that could not be recorded are due again at once
         self._unrecorded = 0
         self._barrier = None
@@ -256,7 +262,7 @@ class Lane:
             return 0.0
         if due_ms is None or self._barrier is not None:
             return self._limits.wait_max_s
-        return min(max((due_ms - self._clock()) / 1_000, 0.0), self._limits.wait_max_s)
+        return min(max((due_ms - self._clock.now_ms()) / 1_000, 0.0), self._limits.wait_max_s)
 
     async def _advance(self, records: Sequence[StoredRecord], reader: Reader) -> bool:
         """Decide what is there and append it; False when somebody else has appended to this log."""
@@ -269,8 +275,8 @@ class Lane:
                 logger.warning("%s/%d: a record that is not ours at offset %d", *self._place, record.offset)
                 return False
         inputs.extend(self._configuration())
-        inputs.extend(await self._passed_deadlines(inputs, reader))
-        now = Moment.at(max(self._clock(), tail.at_ms))
+        now = Moment.at(self._clock.now_ms())
+        inputs.extend(await self._passed_deadlines(inputs, reader, now.ms))
         while inputs:
             batch = self._deciding.decide(inputs, end=tail.end, now=now)
             del inputs[: batch.inputs]
@@ -295,21 +301,21 @@ class Lane:
         events = [self._spec.configure(name, self._book.current(name)) for name in self._book.workspaces()]
         return [event for event in events if self._deciding.is_home(event)]
 
-    async def _passed_deadlines(self, inputs: Sequence[Input], reader: Reader) -> list[Event]:
+    async def _passed_deadlines(self, inputs: Sequence[Input], reader: Reader, now_ms: int) -> list[Event]:
         """The deadlines to decide after ``inputs``: an answer that was there in time comes first."""
-        now_ms = max(self._clock(), self._known_tail().at_ms)
         due_ms = self._state.next_due_ms()
         if due_ms is None or due_ms > now_ms:
             self._barrier = None
             return []
         if self._barrier is None:
             ends = await reader.end_offsets()
-            self._barrier = Barrier(now_ms, {place: end for place, end in ends.items() if place != self._place})
+            ends = {place: end for place, end in ends.items() if place != self._place}
+            self._barrier = Barrier(now_ms, self._clock.machine_ms(), ends)
         reached = dict(self._positions)
         reached.update({item.topic: item.offset + 1 for item in inputs if isinstance(item, StoredRecord)})
         if any(reached.get(place.topic, 0) < end for place, end in self._barrier.ends.items()):
             return []
-        at_ms, self._barrier = self._barrier.at_ms, None
+        at_ms, self._barrier = min(self._barrier.at_ms, now_ms), None  # the clock may have been put back meanwhile
         return self._state.due(at_ms, self._limits.deadlines_max)
 
     # --- storing ---
@@ -348,6 +354,7 @@ class Lane:
         tail.end = done.offset_next
         tail.after = entries[-1].hash
         tail.at_ms = now.ms
+        self._clock.recorded(now.ms)
         tail.advance(progress)
         self._recorded_at_ms = now.ms
         self._unrecorded = 0
@@ -360,7 +367,8 @@ class Lane:
         self._snapshots.note(self._state.confirm(), len(entries))
         if self._snapshots.records >= self._limits.snapshot_records:
             self._snapshots.begin(self._state, tail, self._policies)
-        self._check_clock(done.time_ms)
+        if self._log.keeps_time:
+            self._clock.compare(done.time_ms)
         return True
 
     def _positions_are_due(self, now: Moment) -> bool:
@@ -383,14 +391,6 @@ class Lane:
         if publishing.done():
             emptied.cancel()
             publishing.result()
-        tail = self._known_tail()
         if self._unrecorded or self._unmarked:
-            await self._record_positions(Moment.at(max(self._clock(), tail.at_ms)))
+            await self._record_positions(Moment.at(self._clock.now_ms()))
         return True
-
-    def _check_clock(self, log_time_ms: int) -> None:
-        apart_ms = abs(self._clock() - log_time_ms)
-        if apart_ms > self._limits.clock_stop_ms:
-            raise ClockError(f"this machine's clock and the log's differ by {apart_ms / 1000:.0f} s: set the clock")
-        if apart_ms > self._limits.clock_warn_ms:
-            logger.warning("this machine's clock and the log's differ by %.1f s", apart_ms / 1000)

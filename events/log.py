@@ -165,6 +165,10 @@ class Log(Protocol):
     def leaves_gaps(self) -> bool:
         """Whether a fenced append leaves offsets that hold no record."""
 
+    @property
+    def keeps_time(self) -> bool:
+        """Whether its times are of another machine's clock; else of this one's, though they never go back with it."""
+
     async def cluster_id(self) -> str:
         """Names this store for ever; a copy keeps it, a new one has another."""
 

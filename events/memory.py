@@ -67,6 +67,7 @@ class MemoryLog(HeldWhole):
     """
 
     leaves_gaps = False
+    keeps_time = False
 
     def __init__(
         self,

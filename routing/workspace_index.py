@@ -129,6 +129,10 @@ class Desk:
         """The conversations that the agent owns, in no order."""
         return self._owned.get(agent, ())
 
+    def waiting(self) -> list[ConversationId]:
+        """The conversations that wait for an owner, in no order."""
+        return [conversation for conversation, standing in self._standing.items() if standing.owner is None]
+
     def joiners(self, conversation: ConversationId) -> list[ConversationId]:
         """The conversations that get this one's owner, in the order of their ids."""
         return sorted(self._joiners.get(conversation, ()))

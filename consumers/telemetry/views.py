@@ -22,6 +22,7 @@ class LaneFigures(NamedTuple):
     mark: int | None  #: the lowest log offset with an output not yet confirmed; None: all are
     is_full: bool  #: it decides nothing until outputs are confirmed
     passed_ms: int | None  #: Unix ms at which deadlines were seen passed that wait for earlier inputs; None: none does
+    snapshot_end: int = 0  #: the log's end at the newest snapshot that it has loaded or written; 0: there is none
 
 
 class LaneView(Protocol):
@@ -29,6 +30,10 @@ class LaneView(Protocol):
 
     counts: Counter[str]
     is_ready: bool
+
+    @property
+    def state(self) -> object:
+        """What it decides over."""
 
     def figures(self) -> LaneFigures:
         """How it stands now."""
@@ -45,6 +50,10 @@ class RoleView(Protocol):
     @property
     def lanes(self) -> Sequence[LaneView]:
         """The lanes of the partitions that this process has now."""
+
+    @property
+    def reads(self) -> Mapping[int, bool]:
+        """For each partition that this process has now, whether it was taken over and is read."""
 
     def is_ready(self) -> bool:
         """Whether all that this process has of the role reads."""

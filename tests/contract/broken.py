@@ -60,6 +60,12 @@ class ForgetfulClockLog(MemoryLog):
         super()._write(records, now_ms)
 
 
+class BoastfulLog(MemoryLog):
+    """Says that it has a clock of its own."""
+
+    keeps_time = True
+
+
 class DeafLog(MemoryLog):
     """Wakes nobody."""
 

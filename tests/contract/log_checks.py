@@ -24,7 +24,7 @@ from events.log import (
     TopicPartition,
     UnknownTopicError,
 )
-from events.topics import INPUT_BYTES_MAX, TOPICS
+from events.topics import TOPICS
 from tests.contract.indefinite import IndefiniteLog, Lost, append_found_out, publish_until_confirmed
 from tests.contract.sealing import sealed
 from tests.contract.stores import COUNTS, Store
@@ -195,11 +195,12 @@ async def records_come_back_as_they_were(store: Store) -> None:
 async def too_large_records_stop_the_whole_call(store: Store) -> None:
     """A record over its topic's limit raises with its place in the call; nothing of the call is written."""
     async with store.open() as log:
-        large = new(INPUT, b"fits", b"x" * INPUT_BYTES_MAX)
+        input_limit = TOPICS[INPUT.topic].record_bytes_max
+        large = new(INPUT, b"fits", b"x" * input_limit)
         with pytest.raises(RecordTooLargeError) as caught:
             await log.publish(large)
-        assert (caught.value.index, caught.value.size_bytes) == (1, INPUT_BYTES_MAX + 1)
-        assert caught.value.limit_bytes == INPUT_BYTES_MAX
+        assert (caught.value.index, caught.value.size_bytes) == (1, input_limit + 1)
+        assert caught.value.limit_bytes == input_limit
         limit = TOPICS[LOG.topic].record_bytes_max
         with pytest.raises(RecordTooLargeError, match="record 2"):
             await log.append(LOG, sealed(LOG, 0, b"a", b"b", b"x" * limit), expected=0)
@@ -324,6 +325,13 @@ async def time_never_goes_backwards(store: Store) -> None:
         assert times[0] > 1_500_000_000_000
 
 
+async def a_log_keeps_its_own_time_or_takes_this_machines(store: Store) -> None:
+    """Without a clock of its own (``keeps_time``) a log's times are what this machine's says."""
+    async with store.open() as log:
+        done = await log.append(LOG, sealed(LOG, 0, b"a"), expected=0)
+        assert (done.time_ms != store.clock.now_ms) is log.keeps_time
+
+
 async def a_lost_answer_is_found_out(store: Store) -> None:
     """After ``IndefiniteError`` the end of the log tells whether the records exist: each stands exactly once."""
     async with store.open() as log:
@@ -384,6 +392,7 @@ LOG_CHECKS: tuple[Check, ...] = (
     positions_are_kept_for_each_group,
     compaction_keeps_the_last_record_of_a_key,
     time_never_goes_backwards,
+    a_log_keeps_its_own_time_or_takes_this_machines,
     a_lost_answer_is_found_out,
     a_publish_without_answer_is_repeated,
     closing_finishes_what_is_under_way,

@@ -25,6 +25,7 @@ FAULTS: list[tuple[type[MemoryLog], Check]] = [
     (broken.HalfLog, log_checks.too_large_records_stop_the_whole_call),
     (broken.HalfLog, log_checks.unknown_partitions_are_errors),
     (broken.ForgetfulClockLog, log_checks.time_never_goes_backwards),
+    (broken.BoastfulLog, log_checks.a_log_keeps_its_own_time_or_takes_this_machines),
     (broken.DeafLog, reader_checks.waiting_readers_are_woken),
     (broken.LossyLog, reader_checks.cancelled_fetches_lose_nothing),
     (broken.StubbornLog, reader_checks.seeking_moves_both_ways),

@@ -72,6 +72,10 @@ class FaultyLog:
     def leaves_gaps(self) -> bool:
         return self.broker.plain
 
+    @property
+    def keeps_time(self) -> bool:
+        return self.broker.plain
+
     async def cluster_id(self) -> str:
         return CLUSTER_ID
 

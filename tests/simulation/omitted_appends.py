@@ -11,6 +11,7 @@ from consumers import lane as lane_module
 from consumers import restore as restore_module
 from consumers.deciding import Aside, Batch, Deciding
 from consumers.lane import Lane
+from consumers.lane_clock import LaneClock
 from consumers.policy_book import LanePolicies
 from consumers.publisher import publish_all
 from consumers.restore import Tail
@@ -129,17 +130,7 @@ def idle_owner_does_not_follow() -> Iterator[None]:
 
 def time_runs_backwards() -> Any:
     """``now`` is the clock alone, not at least the last record's time."""
-
-    class Forgetful(Tail):
-        @property
-        def at_ms(self) -> int:
-            return 0
-
-        @at_ms.setter
-        def at_ms(self, value: int) -> None:
-            pass
-
-    return patch.object(lane_module, "Tail", Forgetful)
+    return patch.object(LaneClock, "now_ms", lambda self: self.machine_ms())
 
 
 def dead_letters_after_append() -> Any:

@@ -96,7 +96,7 @@ def no_barrier() -> Any:
     """A deadline fires as soon as it has passed, whatever lies in the inputs."""
 
     async def passed(self: Lane, *_: Any) -> list[Event]:
-        return self._state.due(max(self._clock(), self._known_tail().at_ms), self._limits.deadlines_max)
+        return self._state.due(self._clock.now_ms(), self._limits.deadlines_max)
 
     return patch.object(Lane, "_passed_deadlines", passed)
 

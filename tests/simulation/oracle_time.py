@@ -166,15 +166,17 @@ def _check_length(kept: Kept, log: KeptLog, number: int, deadline: Armed) -> Non
 def _check_barrier(
     kept: Kept, log: KeptLog, number: int, deadline: Armed, decided_at: dict[tuple[str, int], int]
 ) -> None:
-    """All inputs that were there before the lane's clock could pass the deadline are decided before it."""
+    """All inputs that were there before the lane's time could pass the deadline are decided before it.
+
+    That is by its own clock, or by the time of a record, from when that was written on.
+    """
     line = log.lines[number]
     written = kept.observer.written[log.place]
     skew_ms, _ = kept.observer.processes[written[line.stored.offset].process]
     passed_ms = deadline.due_ms - skew_ms
     for before in log.lines[:number]:
-        if before.record.at_ms >= deadline.due_ms:
-            passed_ms = min(passed_ms, written[before.stored.offset].at_ms)
-            break
+        left_ms = max(deadline.due_ms - before.record.at_ms, 0)
+        passed_ms = min(passed_ms, written[before.stored.offset].at_ms + left_ms)
     positions = next(later.link.progress for later in log.lines[number:] if later.link.progress is not None).positions
     for topic in log.spec.decoders:
         for stored in kept.broker.records(TopicPartition(topic, log.place.partition)):
