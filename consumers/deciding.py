@@ -6,6 +6,7 @@ Bad input is set aside here (dead letters, records on a foreign partition); stor
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
@@ -13,6 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 from consumers.lane_spec import LaneLimits, LaneSpec
 from consumers.personal_ids import PersonalIds
 from consumers.policy_book import LanePolicies
+from events.adapter import limit_bytes, record_bytes
 from events.chain import Entry
 from events.cloudevents import BadInputError
 from events.dead_letters import dead_letter
@@ -27,6 +29,8 @@ from routing.inputs import Event
 logger = logging.getLogger(__name__)
 
 REROUTED_FROM: Final = "rerouted-from"
+HEADERS_MAX: Final = 1_000  #: of a record that is sent on: each takes room beside its bytes
+MOVED_TOLD_EVERY: Final = 10_000  #: records that were sent on: a producer's wrong partitioner must not fill the log
 GROUP_INPUTS: Final = 32  #: measured: below, the steps' code is fetched again and again; above, the data is
 Input: TypeAlias = StoredRecord | Event  #: an Event stands in no topic: a deadline, or the policy's agents
 
@@ -36,6 +40,7 @@ class Aside(NamedTuple):
 
     record: NewRecord
     told: str  #: for the program's log
+    level: int = logging.WARNING  #: there
 
 
 class Ahead(NamedTuple):
@@ -71,7 +76,7 @@ class Batch:
 
     def set_aside(self, aside: Aside) -> None:
         """Take a record along that has to be safe elsewhere before the positions pass its input."""
-        logger.warning(aside.told)
+        logger.log(aside.level, aside.told)
         self.aside.append(aside.record)
 
 
@@ -107,6 +112,7 @@ class Deciding:
         self._home_partitions = home_partitions
         self._dead_letter_partitions = dead_letter_partitions
         self._personal_ids = PersonalIds()
+        self._moved: Counter[str] = Counter()  #: by topic, records that were sent on
 
     def is_home(self, event: Event) -> bool:
         """Whether the event belongs on this partition."""
@@ -295,7 +301,13 @@ class Deciding:
         came_from = f"{record.partition}@{record.offset}".encode()
         headers = (*record.headers, (REROUTED_FROM, came_from))
         moved = NewRecord(record.topic, home, record.key, record.value, headers)
-        return Aside(moved, f"{_place(record)} belongs on partition {home}: sent on")
+        if record_bytes(moved) > limit_bytes(record.topic) or len(headers) > HEADERS_MAX:
+            detail = f"belongs on partition {home}, and is too large to be sent on with its key and headers"
+            return self._dead_letter(record, "wrong-partition", detail, now)
+        self._moved[record.topic] += 1
+        count = self._moved[record.topic]
+        level = logging.WARNING if _is_worth_a_line(count) else logging.DEBUG
+        return Aside(moved, f"{_place(record)} belongs on partition {home}: sent on, {count:,} so far", level)
 
     def _refuse_first(self, item: Input, unfit: UnfitError, end: int, now: Moment) -> Batch:
         if not isinstance(item, StoredRecord):
@@ -303,6 +315,11 @@ class Deciding:
         batch = Batch(end, now, inputs=1, positions={item.topic: item.offset + 1})
         batch.set_aside(self._dead_letter(item, unfit.reason, unfit.detail, now))
         return batch
+
+
+def _is_worth_a_line(count: int) -> bool:
+    """Whether to warn of the ``count``-th of its kind: 1, 10, 100 ..., from 10,000 on each 10,000."""
+    return count % MOVED_TOLD_EVERY == 0 or count in {1, 10, 100, 1_000}
 
 
 def _place(record: StoredRecord) -> str:

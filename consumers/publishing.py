@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from consumers.opening import Counts
 from consumers.publisher import publish_all
-from events.adapter import limit_bytes, record_bytes
+from events.adapter import record_bytes
 from events.cloudevents import STRUCTURED_HEADERS, BadInputError
 from events.log import Log, NewRecord
 from events.schema import check_publishable
@@ -123,10 +123,6 @@ def ready(line: Line, counts: Counts) -> Ready:
     partitions = counts.workspaces if found.topic == AGENT_EVENTS else counts.contacts
     partition = partition_of(found.partition_key, partitions)
     record = NewRecord(found.topic, partition, found.key, line.content, STRUCTURED_HEADERS)
-    size_bytes, limit = record_bytes(record), limit_bytes(found.topic)
-    if size_bytes > limit:
-        detail = f"{size_bytes:,} bytes with key and headers; at most {limit:,} are taken"
-        raise BadLineError(Problem(line.number, "too-large", detail))
     doubt = None if found.problem is None else Problem(line.number, found.problem.reason, found.problem.detail)
     return Ready(record, doubt)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from consumers.committing import Committing
 from consumers.lane import Lane
 from events.open_log import OwnedLog
 from events.ownership import Waiting
@@ -59,6 +60,7 @@ class Role:
         self._running: dict[int, _Running] = {}
         self._done: Counter[str] = Counter()  #: by lanes that have ended
         self._group: asyncio.TaskGroup | None = None
+        self._committing: Committing | None = None
 
     @property
     def workers(self) -> Sequence[Worker]:
@@ -74,6 +76,11 @@ class Role:
     def partitions(self) -> Sequence[int]:
         """Those that are owned now."""
         return sorted(self._running)
+
+    @property
+    def reads(self) -> Mapping[int, bool]:
+        """For each partition that is owned now, whether it was taken over and is read."""
+        return {number: running.worker.is_ready for number, running in self._running.items()}
 
     def is_ready(self) -> bool:
         """Whether it is known what this process owns, and all of that reads."""
@@ -102,9 +109,12 @@ class Role:
             waiting()
 
         told: Waiting = stand_by
+        self._committing = Committing(log, self.name)
         try:
             async with asyncio.TaskGroup() as self._group:
+                committing = self._group.create_task(self._committing.often(lambda: self.lanes))
                 await log.own(self.name, self._partitions, self._change, stop, waiting=told)
+                committing.cancel()
         except BaseExceptionGroup as group:
             error = first_error(group)
             self.error = type(error).__name__
@@ -135,6 +145,10 @@ class Role:
             if late:
                 logger.warning("%s: %d partitions were left unfinished: the next owner goes on", self.name, len(late))
                 await asyncio.wait(late)
+        lanes = [running.worker for running in leaving.values() if isinstance(running.worker, Lane)]
+        if self._committing is not None:
+            await self._committing.commit(lanes)
+            self._committing.forget(lanes)
         for number, running in leaving.items():
             if isinstance(running.worker, Lane):
                 self._done.update(running.worker.counts)

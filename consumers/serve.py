@@ -35,6 +35,7 @@ from routing.errors import PolicyError
 from routing.policy import Policy
 
 LOOK_INTERVAL_S: Final = 0.02  #: how often readiness and idleness are looked at
+FLAWS_TOLD_MAX: Final = 10
 LIMITS: Final = LaneLimits(wait_max_s=1.0)  #: so long until an idle lane sees that policies were exchanged
 
 Tell = Callable[[str], None]
@@ -73,10 +74,11 @@ async def serve(
             partitions=settings.partitions,
             workspace_partitions=settings.workspace_partitions,
             topic_prefix=settings.topic_prefix,
+            tell=tell,
         ) as log,
         CrmClient(clock=unix_ms, secrets=secrets, connections_max=settings.look_ups_max) as client,
     ):
-        await _refuse_flaws(log, tell)
+        await refuse_flaws(log, tell)
         counts = await counts_of(log)
         _tell_counts(settings, counts, tell)
         dead_letters = await _end(log, DEAD_LETTERS)
@@ -131,15 +133,23 @@ def _followed(roles: Sequence[Role]) -> list[Followed]:
     return [Followed("crm", GROUP, partial(places, role)) for role in roles if role.name == "crm"]
 
 
-async def _refuse_flaws(log: OwnedLog, tell: Tell) -> None:
-    """Raise ``LogError`` if the log's own settings break the promises; tell what only weakens them."""
-    flaws = await log.flaws()
-    for flaw in flaws:
-        if not flaw.is_fatal:
-            tell(f"warning: {flaw.sentence}")
-    fatal = [flaw.sentence for flaw in flaws if flaw.is_fatal]
+async def refuse_flaws(log: OwnedLog, tell: Tell) -> None:
+    """Raise ``LogError`` if the log's own settings break the promises; tell what only weakens them.
+
+    One problem a line, the worst first, and no more than can be read.
+    """
+    flaws = sorted(await log.flaws(), key=lambda flaw: not flaw.is_fatal)
+    fatal = [flaw for flaw in flaws if flaw.is_fatal]
+    if len(fatal) == 1:
+        flaws.remove(fatal[0])  # it is what the last line says
+    for flaw in flaws[:FLAWS_TOLD_MAX]:
+        tell(flaw.sentence if flaw.is_fatal else f"warning: {flaw.sentence}")
+    if len(flaws) > FLAWS_TOLD_MAX:
+        tell(f"{len(flaws) - FLAWS_TOLD_MAX} more: vip-router topics check")
+    if len(fatal) == 1:
+        raise LogError(f"{fatal[0].sentence}; see vip-router topics check")
     if fatal:
-        raise LogError("; ".join([*fatal, "see vip-router topics check"]))
+        raise LogError(f"{len(fatal)} problems break what the log has to promise: see vip-router topics check")
 
 
 def _tell_counts(settings: ServeSettings, counts: Counts, tell: Tell) -> None:
@@ -169,7 +179,6 @@ class _Supervisor:
         self._roles = roles
         self._stop = stop
         self._tell = tell
-        self._waiting: set[str] = set()  #: roles that another serve had when they were asked for
 
     async def run(self, reload: asyncio.Event | None, book: PolicyBook, secrets: Secrets) -> None:
         """Run until stopped; raises the first error of a role when all have ended, and ``LogError`` if one never began.
@@ -203,7 +212,6 @@ class _Supervisor:
 
     async def _own(self, role: Role) -> None:
         def waiting() -> None:
-            self._waiting.add(role.name)
             self._tell(f"another serve has the role {role.name} of this log: waiting until it ends")
 
         await role.run(self._log, self._stop, waiting=waiting)
@@ -223,18 +231,18 @@ class _Supervisor:
         while True:
             await asyncio.sleep(LOOK_INTERVAL_S)
             work = sum(role.count("inputs") for role in self._roles)
-            if work != seen or not all(role.is_idle() or self._is_waiting(role) for role in self._roles):
+            if work != seen or not all(role.is_idle() or role.is_standby for role in self._roles):
                 quiet_since_s, seen = loop.time(), work
             elif loop.time() - quiet_since_s >= idle_s:
                 # A log that is slow to answer looks just as quiet: ask it.
-                if all([await role.is_caught_up() for role in self._roles]):
-                    missed += [role.name for role in self._roles if self._is_waiting(role)]
+                is_done = all([await role.is_caught_up() for role in self._roles])
+                if self._stop.is_set():
+                    return  # what a role lets go of now it has not missed
+                if is_done:
+                    missed += [role.name for role in self._roles if role.is_standby]
                     self._stop.set()
                     return
                 quiet_since_s = loop.time()
-
-    def _is_waiting(self, role: Role) -> bool:
-        return role.name in self._waiting and not role.is_owned
 
     async def _reload_whenever(self, reload: asyncio.Event, book: PolicyBook, secrets: Secrets) -> None:
         while True:
@@ -243,6 +251,7 @@ class _Supervisor:
             try:
                 policies = await asyncio.to_thread(read_policies, self._settings, secrets)
             except PolicyError as error:
+                book.refused += 1
                 self._tell(f"the policy is refused, the old one stays: {error}")
             else:
                 gone = sorted(set(book.workspaces()) - set(policies))

@@ -31,7 +31,7 @@ STRUCTURED_HEADERS: Final[Headers] = (("content-type", STRUCTURED.encode()),)
 Reason: TypeAlias = Literal[
     "not-json",  # no value, no UTF-8, NaN, lone surrogates, or anything else that RFC 8259 does not have
     "not-an-object",  # JSON, but no object (a batch of events among others)
-    "too-large",  # over the topic's limit in bytes, headers included; or what it leads to does not fit into one append
+    "too-large",  # over the limit in bytes; or what it leads to does not fit into one append
     "too-deep",  # more than DEPTH_MAX objects and arrays inside one another
     "duplicate-keys",  # an object, or the headers, name one thing twice: readers would disagree on which holds
     "bad-envelope",  # a CloudEvents attribute is missing or wrong, or its dataschema is not known
@@ -113,27 +113,34 @@ def open_envelope(
 ) -> Envelope:
     """The CloudEvent that a record's value and headers hold; raises ``BadInputError``.
 
-    Binary mode is what has a ``ce_specversion`` header and no CloudEvents content type. ``id_chars_max`` is the limit
-    of the event's own id; subject, partitionkey and workspace always have that of ids of others.
+    Binary mode is what has a ``ce_specversion`` header and no CloudEvents content type. ``bytes_max`` is the limit of
+    the value, in binary mode of value and headers. ``id_chars_max`` is the limit of the event's own id; subject,
+    partitionkey and workspace always have that of ids of others.
     """
     size_bytes = len(value) if value is not None else 0
+    header_bytes = 0
     content_type = None
     binary = False
     for name, header in headers:
-        size_bytes += len(name) + len(header)
+        header_bytes += len(name) + len(header)
         if name == "ce_specversion":
             binary = True
         elif name == UNREADABLE:
             raise BadInputError("unreadable", header.decode(errors="replace"))
         elif name.lower() == "content-type":
             content_type = header
-    if size_bytes > bytes_max:
-        raise BadInputError("too-large", f"{size_bytes:,} bytes with headers; at most {bytes_max:,} are taken")
     if content_type is not None and content_type[:23].lower() == b"application/cloudevents":
         _refuse_other_formats(content_type)
     elif binary:
+        _refuse_larger(size_bytes + header_bytes, bytes_max, " with headers")
         return _checked(_binary(value, headers, content_type), id_chars_max)
+    _refuse_larger(size_bytes, bytes_max)
     return _checked(parse_object(value), id_chars_max)
+
+
+def _refuse_larger(size_bytes: int, bytes_max: int, what: str = "") -> None:
+    if size_bytes > bytes_max:
+        raise BadInputError("too-large", f"{size_bytes:,} bytes{what}; at most {bytes_max:,} are taken")
 
 
 def _refuse_other_formats(content_type: bytes) -> None:

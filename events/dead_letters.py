@@ -19,6 +19,7 @@ from events.topics import DEAD_LETTERS, RECORD_BYTES_MAX
 
 TYPE: Final = "dead.letter"
 CONTENT_BYTES_MAX: Final = 700 * 1024  #: of key, value and headers; what is more does not fit in base64
+HEADER_BYTES: Final = 32  #: counted for each header besides: what JSON adds to it
 DETAIL_CHARS_MAX: Final = 1000
 
 
@@ -111,8 +112,8 @@ def parse_dead_letter(record: StoredRecord) -> DeadLetter:
 
 
 def _content_bytes(record: StoredRecord) -> int:
-    headers = sum(len(orjson.dumps(name)) + len(value) for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers
+    headers = sum(HEADER_BYTES + len(orjson.dumps(name)) + len(value) for name, value in record.headers)
+    return 2 * len(record.key or b"") + len(record.value or b"") + headers  # the key is the letter's own key, too
 
 
 def _encoded(content: bytes | None) -> str | None:

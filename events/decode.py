@@ -7,8 +7,9 @@ What it leads to is the deciders' business.
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from msgspec import ValidationError, convert
 
@@ -18,6 +19,10 @@ from events.cloudevents import DEFAULT_WORKSPACE, BadInputError, Envelope, Reaso
 from events.log import StoredRecord
 from events.upcast import UPCASTS, Upcasts
 from routing import inputs
+
+TYPE_CHARS_TOLD_MAX: Final = 64
+_TYPE: Final = re.compile(r"[A-Za-z]+[0-9]{0,3}([._-][A-Za-z]+[0-9]{0,3})*")  # no addresses, no phone numbers
+_PRODUCERS_TOPICS: Final = frozenset({topics.CONVERSATION_EVENTS, topics.AGENT_EVENTS})
 
 Wire = TypeVar("Wire", bound=wire.Data)
 
@@ -147,14 +152,30 @@ def workspace_of(envelope: Envelope) -> str:
 
 
 def _unknown(type_: str, topic: str) -> BadInputError:
-    """The type itself is not told: it is whatever somebody wrote there."""
     for known in event_types.EVENT_TYPES:
         if known.name == type_:
-            return BadInputError("unknown-type", f"{type_} does not belong on {topic}: publish it on {known.topic}")
+            return BadInputError("unknown-type", _elsewhere(known, topic))
     names = [known.name for known in event_types.EVENT_TYPES if known.topic == topic]
     near = get_close_matches(type_[: wire.ID_CHARS_MAX], names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known on {topic}: {', '.join(names)}"
-    return BadInputError("unknown-type", f"type: {hint}")
+    return BadInputError("unknown-type", f"type: {_named(type_)}; {hint}")
+
+
+def _elsewhere(known: event_types.EventType, topic: str) -> str:
+    """What is wrong with a type of the contract on this topic."""
+    if known.topic in _PRODUCERS_TOPICS:
+        return f"{known.name} does not belong on {topic}: publish it on {known.topic}"
+    return (
+        f"{known.name} is vip-router's own event, which only it writes, on {known.topic}: "
+        f"take it out of what is sent to {topic}"
+    )
+
+
+def _named(type_: str) -> str:
+    """What came, if it looks like a type: whatever else somebody wrote there may be personal."""
+    if len(type_) <= TYPE_CHARS_TOLD_MAX and _TYPE.fullmatch(type_) is not None:
+        return f"there is none called {type_}"
+    return "what came is no name of a type"
 
 
 def _data(envelope: Envelope, data: type[Wire], upcasts: Upcasts) -> Wire:

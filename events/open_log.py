@@ -29,7 +29,9 @@ class OwnedLog(Log, Protocol):
     ) -> None:
         """Work at ``role`` until ``stop``: awaits ``change`` with the partitions that are owned, whenever they differ.
 
-        At the end they are none. Where a role has one holder, ``waiting`` is called once while it is somebody else.
+        At the end they are none. Whoever is left none at first, because others have all, is told so as soon as that is
+        known: where a role has one holder, ``waiting`` is called once while it is somebody else; where partitions are
+        shared out, ``change`` is awaited with none. Waiting for a holder ends when the call is cancelled.
         """
 
     async def is_owned(self, role: str) -> bool:

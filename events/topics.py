@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
@@ -17,8 +19,8 @@ REPLIES: Final = "conversations.replies"
 ASSIGNMENTS: Final = "assignments"
 DEAD_LETTERS: Final = "dead-letters"
 
-INPUT_BYTES_MAX: Final = 256 * 1024  #: a record of a public input topic
-RECORD_BYTES_MAX: Final = 1024 * 1024  #: any other record; a dead letter holds a whole input in base64
+INPUT_BYTES_MAX: Final = 256 * 1024  #: an input event: its value, in binary mode with its headers
+RECORD_BYTES_MAX: Final = 1024 * 1024  #: a record, with key and headers; a dead letter holds a whole input in base64
 LOG_BATCH_BYTES_MAX: Final = 2 * 1024 * 1024  #: one append as one batch: a lane's largest, and what the wire adds to it
 BATCH_OVERHEAD_BYTES_MAX: Final = 64 * 1024  #: what the wire adds to the records of one published batch
 
@@ -36,8 +38,8 @@ class Topic(NamedTuple):
 TOPICS: Final[dict[str, Topic]] = {
     topic.name: topic
     for topic in (
-        Topic(CONVERSATION_EVENTS, "contact", "days", "publish", INPUT_BYTES_MAX),
-        Topic(AGENT_EVENTS, "workspace", "days", "publish", INPUT_BYTES_MAX),
+        Topic(CONVERSATION_EVENTS, "contact", "days", "publish", RECORD_BYTES_MAX),
+        Topic(AGENT_EVENTS, "workspace", "days", "publish", RECORD_BYTES_MAX),
         Topic(CRM_ANSWERS, "contact", "days", "publish", INPUT_BYTES_MAX),
         Topic(ROUTING_LOG, "contact", "for ever", "append", RECORD_BYTES_MAX),
         Topic(ROUTING_SNAPSHOTS, "contact", "compacted", "publish", RECORD_BYTES_MAX),
@@ -56,14 +58,45 @@ def partition_counts(contacts: int, workspaces: int) -> dict[str, int]:
     return {name: workspaces if topic.keyed_by == "workspace" else contacts for name, topic in TOPICS.items()}
 
 
+def leader(existing: Mapping[str, int], *, by_workspace: bool) -> str | None:
+    """Which of the topics that exist, with these partition counts, has as many as its kind should; None: none exists.
+
+    Most have as many as it has; of two counts that are equally frequent, the log's is right: it cannot be made anew.
+    """
+    names = [
+        topic.name
+        for topic in sorted(TOPICS.values(), key=lambda topic: topic.keeps != "for ever")
+        if (topic.keyed_by == "workspace") is by_workspace and topic.name in existing
+    ]
+    frequency = Counter(existing[name] for name in names)
+    return max(names, key=lambda name: frequency[existing[name]], default=None)  # the first of several
+
+
+def counts_among(existing: Mapping[str, int]) -> tuple[int | None, int | None]:
+    """P and W of the topics that exist, with these partition counts; None where there is none of the kind."""
+    leaders = (leader(existing, by_workspace=False), leader(existing, by_workspace=True))
+    contacts, workspaces = (None if name is None else existing[name] for name in leaders)
+    return contacts, workspaces
+
+
 def batch_bytes_max(name: str) -> int:
-    """The largest record batch that the topic takes on Kafka, its ``max.message.bytes``; writers stay below it."""
-    if name in (CONVERSATION_EVENTS, AGENT_EVENTS):
-        return INPUT_BYTES_MAX  # strangers write there: what a batch may hold bounds what one record can cost
+    """The largest record batch that the topic takes on Kafka, its ``max.message.bytes``; writers stay below it.
+
+    The public inputs take all that producers send unless told otherwise (1 MiB): an event over ``INPUT_BYTES_MAX`` is
+    to be among the dead letters, where somebody sees it, and not only an error of its producer.
+    """
     topic = TOPICS.get(name)
     if topic is not None and topic.written_by == "append":
         return LOG_BATCH_BYTES_MAX
     return RECORD_BYTES_MAX + BATCH_OVERHEAD_BYTES_MAX
+
+
+def packed_bytes_max(name: str) -> int:
+    """So large a batch of several records may be; one record alone may fill ``batch_bytes_max``.
+
+    Public inputs that were made by an earlier version take no more than ``INPUT_BYTES_MAX``.
+    """
+    return INPUT_BYTES_MAX if name in (CONVERSATION_EVENTS, AGENT_EVENTS) else batch_bytes_max(name)
 
 
 def murmur2(key: bytes) -> int:

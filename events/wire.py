@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from routing.inputs import AssignmentRequested, PoolTarget, RouteTarget
+from routing.inputs import AssignmentRequested, RouteTarget
 
 ID_CHARS_MAX: Final = 256
 OUR_ID_CHARS_MAX: Final = 8192  #: ids of ours hold two others, percent-encoded
@@ -275,7 +275,7 @@ class ConversationQueued(Output, frozen=True, kw_only=True):
 
     route: Route
     route_reason: RouteReason
-    target: PoolTarget
+    target: RouteTarget
     overdue: bool = False
     opens: Time | None = None  #: set if all who could have it are out of hours: when the first of them are back
 

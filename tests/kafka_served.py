@@ -214,9 +214,14 @@ class Metrics:
             connection.request("GET", path)
             return connection.getresponse().read()
 
+    def readiness(self) -> dict[str, Any]:
+        """What ``/readyz`` says."""
+        told: dict[str, Any] = json.loads(self.get("/readyz"))
+        return told
+
     def partitions(self, role: str) -> set[int]:
         """Those of a role that this process works on and has taken over."""
-        told = json.loads(self.get("/readyz"))["roles"].get(role, {"partitions": {}})["partitions"]
+        told = self.readiness()["roles"].get(role, {"partitions": {}})["partitions"]
         return {int(number) for number, state in told.items() if state == "ready"}
 
     def samples(self) -> dict[str, float]:

@@ -85,13 +85,13 @@ async def _chat(
     from consumers.chat.contact import ContactEvents  # noqa: PLC0415  # keeps --help quick
     from consumers.chat.session import Session  # noqa: PLC0415  # keeps --help quick
     from consumers.cli.chat_output import say  # noqa: PLC0415  # keeps --help quick
-    from consumers.opening import counts_of, opened_or_made  # noqa: PLC0415  # keeps --help quick
+    from consumers.opening import counts_of, opened_to_publish  # noqa: PLC0415  # keeps --help quick
     from consumers.signals import stopping_on_signals  # noqa: PLC0415  # keeps --help quick
 
     stop = asyncio.Event()
     with stopping_on_signals(stop):
         async with AsyncExitStack() as stack:
-            log = await stack.enter_async_context(opened_or_made(url, topic_prefix=topic_prefix))
+            log = await stack.enter_async_context(opened_to_publish(url, topic_prefix=topic_prefix, tell=notice))
             working = await _working(
                 stack, log, url, topic_prefix, person.workspace, policy=policy, serve=serve, examples=examples
             )

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 PROGRESS_AFTER_S: Final = 2.0
 LEVELS: Final = ("debug", "info", "warning", "error")
+LINE: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+OURS: Final = frozenset({"consumers", "events", "routing"})
+
+logger = logging.getLogger(__name__)
 
 _HARMFUL: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -48,6 +52,16 @@ def err() -> Console:
 def notice(sentence: str) -> None:
     """One line for people, on stderr."""
     sys.stderr.write(f"{visible(sentence)}\n")
+    sys.stderr.flush()
+
+
+def notice_with_time(sentence: str) -> None:
+    """One line for people, on stderr; where that is no terminal, with the time, as log lines have it."""
+    if sys.stderr.isatty():
+        notice(sentence)
+        return
+    record = logging.LogRecord("vip-router", logging.INFO, "", 0, visible(sentence), None, None)
+    sys.stderr.write(f"{logging.Formatter(LINE).format(record)}\n")
     sys.stderr.flush()
 
 
@@ -139,15 +153,24 @@ def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def log_to_stderr(level: str, *, verbose: bool = False) -> None:
-    """Send the program's logs to stderr from ``level`` on; raises ``CommandError`` for a level that is none."""
+    """Send the program's logs to stderr from ``level`` on, those of libraries from info on at the lowest.
+
+    Raises ``CommandError`` for a level that is none.
+    """
     level = level.lower()
     if level not in LEVELS:
         raise CommandError(f"--log-level: {level!r} is no level; give one of {', '.join(LEVELS)}")
     if verbose and level not in {"debug", "info"}:
         level = "info"
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
-    )
+    logging.basicConfig(level=level.upper(), format=LINE, stream=sys.stderr, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_holds_no_content)
+    logger.debug("this program tells all from %s on; libraries from info on", level)
+
+
+def _holds_no_content(record: logging.LogRecord) -> bool:
+    """Whether a line may be told: in their details libraries tell the bytes that they send, addresses and texts."""
+    return record.levelno >= logging.INFO or record.name.partition(".")[0] in OURS
 
 
 def swallow_broken_pipe() -> None:

@@ -34,7 +34,8 @@ def publish_command(
     """Publish events: agent.* and assignment.* to agents.events, all others to conversations.events.
 
     Every line is checked first: if one is no event, nothing is published and the exit code is 2. Publishing a file
-    again is safe: what has an id that was seen changes nothing. Makes the log if there is none.
+    again is safe: what has an id that was seen changes nothing. Makes the log's file if there is none; on Kafka the
+    topics must be there ("vip-router topics create").
     """
     log_to_stderr(log_level, verbose=verbose)
     with ExitStack() as files:
@@ -54,7 +55,7 @@ def publish_command(
 
 async def _publish(name: str, source: BinaryIO, url: str, topic_prefix: str, *, skip_bad: bool, as_json: bool) -> None:
     from consumers import publishing  # noqa: PLC0415  # keeps --help quick
-    from consumers.opening import counts_of, opened_or_made  # noqa: PLC0415  # keeps --help quick
+    from consumers.opening import counts_of, opened_to_publish  # noqa: PLC0415  # keeps --help quick
     from consumers.signals import stopping_on_signals  # noqa: PLC0415  # keeps --help quick
     from events.log import LogError  # noqa: PLC0415  # keeps --help quick
 
@@ -62,7 +63,7 @@ async def _publish(name: str, source: BinaryIO, url: str, topic_prefix: str, *, 
         stream = publishing.rewindable(source)
     acknowledged: Counter[str] = Counter()
     stop = asyncio.Event()
-    async with opened_or_made(url, topic_prefix=topic_prefix) as log:
+    async with opened_to_publish(url, topic_prefix=topic_prefix, tell=notice) as log:
         with progress_bar("checking", None) as progress:
 
             def advance(count: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumers.cli.options import DEFAULT_LOG, LogLevelOption, LogOption, TopicPrefixOption, VerboseOption
-from consumers.cli.output import counted, log_to_stderr, notice
+from consumers.cli.output import counted, log_to_stderr, notice, notice_with_time
 
 if TYPE_CHECKING:
     from consumers.serve import Served
@@ -106,9 +106,11 @@ def serve_command(
         metrics=None if metrics is None else parse_address(metrics, "--metrics"),
     )
     served = asyncio.run(_serve(settings))
-    notice(f"stopped: {counted(served.inputs, 'input')} read, {counted(served.records, 'record')} written")
+    notice_with_time(f"stopped: {counted(served.inputs, 'input')} read, {counted(served.records, 'record')} written")
     if served.dead_letters:
-        notice(f'{counted(served.dead_letters, "dead letter")} came: "vip-router dead-letters list" says which and why')
+        notice_with_time(
+            f'{counted(served.dead_letters, "dead letter")} came: "vip-router dead-letters list" says which and why'
+        )
 
 
 async def _serve(settings: ServeSettings) -> Served:
@@ -118,5 +120,14 @@ async def _serve(settings: ServeSettings) -> Served:
 
     tune_garbage_collection()
     stop, reload = asyncio.Event(), asyncio.Event()
-    with stopping_on_signals(stop, reload=reload, tell=notice):
-        return await serve(settings, stop, reload=reload, tell=notice)
+    with stopping_on_signals(stop, reload=reload, tell=_tell):
+        return await serve(settings, stop, reload=reload, tell=_tell)
+
+
+def _tell(sentence: str) -> None:
+    """A line with its time; ``ready`` stands alone on its line, because programs wait for it."""
+    if sentence == "ready":
+        notice_with_time("from now on all that this process has is read")
+        notice(sentence)
+    else:
+        notice_with_time(sentence)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from consumers.skipping import Skipped
     from events.kafka.check import Problem
     from events.kafka.settings import KafkaSettings
-    from events.kafka.topics import Created
+    from events.kafka.topics import Created, WantedTopic
 
 app = typer.Typer(help="The topics on Kafka.", no_args_is_help=True)
 
@@ -75,7 +75,14 @@ def create_command(
     settings = _settings(log, topic_prefix)
     created = asyncio.run(_create(settings, partitions, workspace_partitions, retention_days, dry_run=dry_run))
     if as_json:
-        write_json({"dry_run": dry_run, "brokers": created.brokers, "existed": created.existed, "made": _made(created)})
+        write_json(
+            {
+                "dry_run": dry_run,
+                "brokers": created.brokers,
+                "existed": [settings.topic(name) for name in created.existed],
+                "made": [_made(settings, topic) for topic in created.made],
+            }
+        )
     else:
         _print_created(settings, created, dry_run=dry_run)
     flush()
@@ -195,13 +202,11 @@ async def _create(
 ) -> Created:
     from consumers.settings import PARTITIONS, WORKSPACE_PARTITIONS  # noqa: PLC0415  # keeps --help quick
     from events.kafka.topics import create, existing_counts  # noqa: PLC0415  # keeps --help quick
-    from events.topics import AGENT_EVENTS, CONVERSATION_EVENTS, partition_counts  # noqa: PLC0415  # keeps --help quick
+    from events.topics import counts_among, partition_counts  # noqa: PLC0415  # keeps --help quick
 
-    existing = await existing_counts(settings)
-    contacts = _count("--partitions", partitions, existing.get(CONVERSATION_EVENTS), PARTITIONS)
-    workspaces = _count(
-        "--workspace-partitions", workspace_partitions, existing.get(AGENT_EVENTS), WORKSPACE_PARTITIONS
-    )
+    has_contacts, has_workspaces = counts_among(await existing_counts(settings))
+    contacts = _count("--partitions", partitions, has_contacts, PARTITIONS)
+    workspaces = _count("--workspace-partitions", workspace_partitions, has_workspaces, WORKSPACE_PARTITIONS)
     try:
         counts = partition_counts(contacts, workspaces)
         return await create(settings, counts, retention_days=retention_days, dry_run=dry_run)
@@ -224,8 +229,8 @@ async def _check(settings: KafkaSettings) -> list[Problem]:
     return await problems(settings)
 
 
-def _made(created: Created) -> list[dict[str, object]]:
-    return [{name: getattr(topic, name) for name in topic.__struct_fields__} for topic in created.made]
+def _made(settings: KafkaSettings, topic: WantedTopic) -> dict[str, object]:
+    return {name: getattr(topic, name) for name in topic.__struct_fields__} | {"name": settings.topic(topic.name)}
 
 
 def _print_created(settings: KafkaSettings, created: Created, *, dry_run: bool) -> None:

@@ -47,7 +47,7 @@ class Child:
             self._said.append(text)
             if text == "ready":
                 self._ready.set()
-            elif text.startswith("the policy "):
+            elif " vip-router: the policy " in text:
                 self._reread.set()
 
     async def until_ready(self) -> None:

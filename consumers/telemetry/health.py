@@ -40,7 +40,7 @@ def readiness(watched: Watched | None, reading: Reading | None, stop: asyncio.Ev
         return _health("stopping" if stop.is_set() else "starting", _GOOD, {"log": "not open yet", "roles": {}})
     roles = {role.name: _role(role) for role in watched.roles}
     states = {role["state"] for role in roles.values()}
-    body = {"log": "answers" if reading.log_answers else "no answer", "roles": roles}
+    body = {"log": "answers" if reading.log_answers else reading.why_not or "no answer", "roles": roles}
     return _health(_state(states, stopping=stop.is_set(), log_answers=reading.log_answers), _GOOD, body)
 
 
@@ -60,11 +60,8 @@ def _state(states: set[str], *, stopping: bool, log_answers: bool) -> str:
 
 
 def _role(role: RoleView) -> dict[str, Any]:
-    partitions = {
-        str(lane.figures().partition): "ready" if lane.is_ready else "taking-over"
-        for lane in role.lanes
-        if role.is_owned
-    }
+    reads = role.reads if role.is_owned else {}
+    partitions = {str(number): "ready" if is_read else "taking-over" for number, is_read in sorted(reads.items())}
     return {"state": _role_state(role), "partitions": partitions}
 
 

@@ -2,7 +2,7 @@
 
 A registry of its own: nothing is registered with the library's process-wide one. Labels are roles, partitions, topics,
 workspaces and reasons, never the id of anybody or anything personal. What has to be asked of the log is asked before
-(``readings.py``); what a lane does not count is measured in ``watching.py``.
+(``readings.py``); what a lane does not count is measured in ``watching.py``, workspaces are told of by ``desks.py``.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from consumers.telemetry.readings import Reading
+from consumers.telemetry.readings import LOG_OF, Reading
 from consumers.telemetry.views import ATTEMPTS, LaneFigures, LaneView, LookUpFigures, Watched
-from consumers.telemetry.watching import DEAD, Timings
+from consumers.telemetry.watching import Timings
 from events.log import TopicPartition
-from events.topics import ASSIGNMENTS_LOG, ROUTING_LOG
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-LOG_OF: Final = {"router": ROUTING_LOG, "assigner": ASSIGNMENTS_LOG}
 LANE: Final = ("role", "partition")
 
 #: The lanes' counts: key, metric, help.
@@ -45,6 +43,7 @@ class Metrics:
     """A process's metrics. ``watched`` and ``look_ups`` may come later than the first scrape."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each histogram, which nobody reads
         self.registry = CollectorRegistry(auto_describe=False)
         self.timings = Timings(self.registry)
         self._clock = clock
@@ -97,6 +96,9 @@ class Figures(Collector):
             "vip_router_passed_deadlines_wait_seconds",
             "How long deadlines that have passed wait for inputs that came before them; 0: none waits.",
         )
+        unsaved = _gauge(
+            "vip_router_records_since_snapshot", "Log records since the newest snapshot: a take-over folds so many."
+        )
         skew = _gauge("vip_router_clock_skew_seconds", "This machine's clock minus the log's, at the last append.")
         for name, lane, figures in lanes:
             labels = (name, str(figures.partition))
@@ -106,10 +108,11 @@ class Figures(Collector):
             full.add_metric(labels, float(figures.is_full))
             waited_ms = 0 if figures.passed_ms is None else max(self._clock() - figures.passed_ms, 0)
             waiting.add_metric(labels, waited_ms / 1_000)
-            apart_ms = self._timings.apart_ms.get(TopicPartition(LOG_OF.get(name, name), figures.partition))
+            unsaved.add_metric(labels, max(figures.end - figures.snapshot_end, 0))
+            apart_ms = self._timings.apart_ms.get(TopicPartition(LOG_OF[name], figures.partition))
             if apart_ms is not None:
                 skew.add_metric(labels, apart_ms / 1_000)
-        yield from (ready, end, backlog, full, waiting, skew)
+        yield from (ready, end, backlog, full, waiting, unsaved, skew)
 
 
 def _gauge(name: str, documentation: str) -> GaugeMetricFamily:
@@ -145,6 +148,11 @@ def _policies(watched: Watched) -> Iterator[Metric]:
     for workspace in watched.book.workspaces():
         family.add_metric([workspace], {"version": watched.book.current(workspace).version})
     yield family
+    yield CounterMetricFamily(
+        "vip_router_policy_reloads_refused",
+        "Times that a policy was read again and was so broken that the old one stayed.",
+        value=watched.book.refused,
+    )
 
 
 def _log_says(reading: Reading) -> Iterator[Metric]:
@@ -157,15 +165,25 @@ def _log_says(reading: Reading) -> Iterator[Metric]:
     for (role, place), records in reading.lags.items():
         lag.add_metric((role, str(place.partition), place.topic), records)
     yield lag
+    partitions = GaugeMetricFamily(
+        "vip_router_partitions", "The role's partitions, whoever works on them.", labels=["role"]
+    )
+    for role, count in reading.partitions.items():
+        partitions.add_metric([role], count)
+    yield partitions
 
 
 def _set_aside(timings: Timings) -> Iterator[Metric]:
-    dead = CounterMetricFamily("vip_router_dead_letters", "Inputs that could not be used.", labels=["role"])
+    dead = CounterMetricFamily(
+        "vip_router_dead_letters", "Inputs that could not be used.", labels=["role", "topic", "reason"]
+    )
+    for letters, count in timings.dead_letters.items():
+        dead.add_metric(letters, count)
     rerouted = CounterMetricFamily(
         "vip_router_rerouted", "Inputs that lay on a foreign partition and were sent on.", labels=["role"]
     )
-    for (role, kind), count in timings.set_aside.items():
-        (dead if kind == DEAD else rerouted).add_metric([role], count)
+    for role, count in timings.rerouted.items():
+        rerouted.add_metric([role], count)
     yield from (dead, rerouted)
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from consumers.telemetry.views import Followed, LaneView, Watched
 from events.log import Log, LogError, TopicPartition
-from events.topics import ROUTING_LOG
+from events.topics import ASSIGNMENTS_LOG, ROUTING_LOG
 
 ANSWER_TIMEOUT_S: Final = 0.8  #: below a probe's usual second
 LAGS_TIMEOUT_S: Final = 3.0
+LOG_OF: Final = {"router": ROUTING_LOG, "crm": ROUTING_LOG, "assigner": ASSIGNMENTS_LOG}  #: whose partitions it has
 AGE_MAX_S: Final = 1.0  #: a reading is good for so long
 
 ResultT = TypeVar("ResultT")
@@ -24,10 +25,20 @@ logger = logging.getLogger(__name__)
 
 
 class Reading(NamedTuple):
-    """What the log said. ``lags``: records not worked on yet, by role and place, where it said so in time."""
+    """What the log said."""
 
     log_answers: bool
-    lags: Mapping[tuple[str, TopicPartition], int]
+    lags: Mapping[tuple[str, TopicPartition], int]  #: records not worked on yet, where it said so in time
+    partitions: Mapping[str, int] = {}  #: how many each role has, whoever works on them
+    why_not: str | None = None  #: why it does not answer, where it said so
+
+
+@runtime_checkable
+class MayBeHeldUp(Protocol):
+    """A log that answers questions also while writes have to wait."""
+
+    def held_up(self) -> str | None:
+        """Why they have been waiting for a while; None: they have not."""
 
 
 class Lately(Generic[ResultT]):
@@ -50,21 +61,26 @@ class Lately(Generic[ResultT]):
 
 
 async def read_answer(log: Log, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Reading:
-    """Whether the log answers one small question in time."""
+    """Whether the log answers one small question in time, and can be written as far as it knows."""
     try:
         async with asyncio.timeout(timeout_s):
             await log.end_offset(TopicPartition(ROUTING_LOG, 0))
-    except (LogError, TimeoutError):
+    except LogError as error:
+        return Reading(log_answers=False, lags={}, why_not=str(error))
+    except TimeoutError:
         return Reading(log_answers=False, lags={})
-    return Reading(log_answers=True, lags={})
+    why_not = log.held_up() if isinstance(log, MayBeHeldUp) else None
+    return Reading(log_answers=why_not is None, lags={}, why_not=why_not)
 
 
 async def read_lags(watched: Watched, *, timeout_s: float = LAGS_TIMEOUT_S) -> Reading:
     """The lags of all that this process works at, as many as can be had in time."""
     lags: dict[tuple[str, TopicPartition], int] = {}
+    partitions: dict[str, int] = {}
     try:
         async with asyncio.timeout(timeout_s):
             for role in watched.roles:
+                partitions[role.name] = await watched.log.partition_count(LOG_OF[role.name])
                 if role.is_owned:
                     for lane in role.lanes:
                         await _lane_lags(watched.log, role.name, lane, lags)
@@ -73,8 +89,8 @@ async def read_lags(watched: Watched, *, timeout_s: float = LAGS_TIMEOUT_S) -> R
                     await _followed_lags(watched.log, followed, lags)
     except (LogError, TimeoutError) as error:
         logger.info("the log does not say how far it reaches: %s", type(error).__name__)
-        return Reading(log_answers=False, lags=lags)
-    return (await read_answer(watched.log))._replace(lags=lags)
+        return Reading(log_answers=False, lags=lags, partitions=partitions)
+    return (await read_answer(watched.log))._replace(lags=lags, partitions=partitions)
 
 
 async def _lane_lags(log: Log, role: str, lane: LaneView, lags: dict[tuple[str, TopicPartition], int]) -> None:

@@ -51,6 +51,7 @@ class Telemetry:
         self._look_ups: LookUpFigures | None = None
         self._answer: Lately[Reading] | None = None
         self._lags: Lately[Reading] | None = None
+        self._desks: Lately[bytes] | None = None
 
     async def __aenter__(self) -> Self:
         """Listen. Raises ``SettingsError`` where that is not possible."""
@@ -101,6 +102,13 @@ class Telemetry:
         self._answer = Lately(lambda: read_answer(watched.log), age_max_s=AGE_MAX_S)
         self._lags = Lately(lambda: read_lags(watched), age_max_s=AGE_MAX_S)
         self._watched = watched
+        if self._metrics is not None:
+            self._desks = Lately(lambda: self._read_desks(watched), age_max_s=AGE_MAX_S)
+
+    async def _read_desks(self, watched: Watched) -> bytes:
+        from consumers.telemetry.desks import desk_text, read_desks  # noqa: PLC0415  # as above
+
+        return await desk_text(await read_desks(watched.roles), self._clock())
 
     async def _livez(self) -> Response:
         return _response(liveness(self._watched))
@@ -114,7 +122,9 @@ class Telemetry:
 
         assert self._metrics is not None
         reading = None if self._lags is None else await self._lags.get()
-        return Response(HTTPStatus.OK, CONTENT_TYPE, self._metrics.text(self._watched, self._look_ups, reading))
+        desks = b"" if self._desks is None else await self._desks.get()
+        text = self._metrics.text(self._watched, self._look_ups, reading)
+        return Response(HTTPStatus.OK, CONTENT_TYPE, text + desks)
 
 
 def _response(health: Health) -> Response:

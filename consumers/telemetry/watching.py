@@ -8,24 +8,52 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, cast, get_args
 
+from msgspec import Struct
+from msgspec.json import Decoder
 from prometheus_client import CollectorRegistry, Histogram
 
 from consumers.telemetry.views import ATTEMPTS
+from events.cloudevents import Reason
 from events.log import Appended, Log, NewRecord, TopicPartition
-from events.topics import AGENT_EVENTS, CONVERSATION_EVENTS, DEAD_LETTERS
+from events.topics import AGENT_EVENTS, ASSIGNMENT_REQUESTS, CONVERSATION_EVENTS, CRM_ANSWERS, DEAD_LETTERS
 
 APPEND_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 LOOK_UP_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-DEAD: Final = "dead"
-REROUTED: Final = "rerouted"
+OTHER: Final = "other"  #: a reason or a topic that is none of those below
+REASONS: Final = get_args(Reason)
+#: The topics whose records a role can set aside.
+INPUTS_OF: Final = {
+    "router": (CONVERSATION_EVENTS, CRM_ANSWERS),
+    "assigner": (AGENT_EVENTS, ASSIGNMENT_REQUESTS),
+}
 #: What a lane publishes besides outputs: dead letters, and inputs on their way to the partition that they belong on.
 SET_ASIDE_TOPICS: Final = frozenset({DEAD_LETTERS, CONVERSATION_EVENTS, AGENT_EVENTS})
 
 AskT_contra = TypeVar("AskT_contra", contravariant=True)
 PolicyT_contra = TypeVar("PolicyT_contra", contravariant=True)
 OutcomeT_co = TypeVar("OutcomeT_co", covariant=True)
+
+
+class DeadLetters(NamedTuple):
+    """What dead letters are counted by. Reasons and topics are few, whatever a record says."""
+
+    role: str
+    topic: str
+    reason: str
+
+
+class _Letter(Struct):
+    reason: str = OTHER
+    topic: str = OTHER
+
+
+class _Event(Struct):
+    data: _Letter
+
+
+_read_letter: Final = Decoder(_Event).decode
 
 
 class Timings:
@@ -46,7 +74,8 @@ class Timings:
             buckets=LOOK_UP_BUCKETS_S,
         )
         self.apart_ms: dict[TopicPartition, int] = {}  #: this clock minus the log's, at the last append
-        self.set_aside: Counter[tuple[str, str]] = Counter()  #: by role, and DEAD or REROUTED
+        self.dead_letters: Counter[DeadLetters] = Counter()
+        self.rerouted: Counter[str] = Counter()  #: by role
 
 
 class WatchedLog:
@@ -58,8 +87,10 @@ class WatchedLog:
         self._timings = timings
         self._clock = clock
         self._append_s = timings.append_s.labels(role=role)
-        for kind in (DEAD, REROUTED):  # from the start: who watches sees the first one as a rise from 0
-            timings.set_aside.setdefault((role, kind), 0)
+        timings.rerouted.setdefault(role, 0)  # from the start: who watches sees the first one as a rise from 0
+        for topic in INPUTS_OF.get(role, ()):
+            for reason in REASONS:
+                timings.dead_letters.setdefault(DeadLetters(role, topic, reason), 0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
@@ -83,7 +114,16 @@ class WatchedLog:
         await self._log.publish(records)
         if records and records[0].topic in SET_ASIDE_TOPICS:  # outputs are never published together with these
             for record in records:
-                self._timings.set_aside[self._role, DEAD if record.topic == DEAD_LETTERS else REROUTED] += 1
+                if record.topic == DEAD_LETTERS:
+                    self._timings.dead_letters[_counted_as(self._role, record)] += 1
+                else:
+                    self._timings.rerouted[self._role] += 1
+
+
+def _counted_as(role: str, record: NewRecord) -> DeadLetters:
+    letter = _read_letter(record.value or b"").data
+    topic = letter.topic if letter.topic in INPUTS_OF.get(role, ()) else OTHER
+    return DeadLetters(role, topic, letter.reason if letter.reason in REASONS else OTHER)
 
 
 def watched_log(log: Log, role: str, timings: Timings, clock: Callable[[], int]) -> Log:

@@ -14,9 +14,28 @@ from msgspec import Struct
 from events.kafka.facts import ClusterFacts, TopicFacts, cluster_facts
 from events.kafka.reach import admin_client
 from events.kafka.settings import PREFIX, KafkaSettings, is_loopback
-from events.kafka.topics import DAY_MS, DEAD_LETTER_DAYS, DECOMPRESSED, INSYNC_MIN, REPLICATION, WantedTopic
+from events.kafka.topics import (
+    DAY_MS,
+    DEAD_LETTER_DAYS,
+    DECOMPRESSED,
+    INSYNC_MIN,
+    MEND_UNEQUAL,
+    REPLICATION,
+    WHY_EQUAL,
+    WantedTopic,
+    unequal,
+)
 from events.kafka.topics import wanted_topic as wanted_of
-from events.topics import AGENT_EVENTS, ASSIGNMENTS_LOG, CONVERSATION_EVENTS, DEAD_LETTERS, ROUTING_LOG, TOPICS, Topic
+from events.topics import (
+    AGENT_EVENTS,
+    BATCH_OVERHEAD_BYTES_MAX,
+    CONVERSATION_EVENTS,
+    DEAD_LETTERS,
+    INPUT_BYTES_MAX,
+    TOPICS,
+    Topic,
+    counts_among,
+)
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
 
@@ -115,22 +134,20 @@ def _session(configs: dict[str, str], settings: KafkaSettings) -> Iterator[Probl
 
 
 def _counts(facts: ClusterFacts, settings: KafkaSettings) -> Iterator[Problem]:
-    for of_workspace, leaders in ((False, (ROUTING_LOG, CONVERSATION_EVENTS)), (True, (ASSIGNMENTS_LOG, AGENT_EVENTS))):
-        together = [topic.name for topic in TOPICS.values() if (topic.keyed_by == "workspace") is of_workspace]
-        counts = {name: facts.topics[name].partitions for name in together if name in facts.topics}
-        leader = next((name for name in (*leaders, *counts) if name in counts), None)
-        for name, count in counts.items():
-            if leader is not None and count != counts[leader]:
-                yield Problem(
-                    severity="error",
-                    subject=settings.topic(name),
-                    setting="the number of partitions",
-                    found=str(count),
-                    wanted=f"{counts[leader]} as {settings.topic(leader)} has",
-                    why="a contact's or workspace's records would meet on different partitions; no lane starts",
-                    mend="counts cannot be mended: stop all producers and roles, make the topics anew under another "
-                    "--topic-prefix, and publish what was not worked there again",
-                )
+    for topic, found, wanted in unequal(settings, _existing(facts)):
+        yield Problem(
+            severity="error",
+            subject=topic,
+            setting="the number of partitions",
+            found=str(found),
+            wanted=wanted,
+            why=WHY_EQUAL,
+            mend=MEND_UNEQUAL,
+        )
+
+
+def _existing(facts: ClusterFacts) -> dict[str, int]:
+    return {name: topic.partitions for name, topic in facts.topics.items()}
 
 
 # --- each topic ---
@@ -139,7 +156,6 @@ def _counts(facts: ClusterFacts, settings: KafkaSettings) -> Iterator[Problem]:
 def _absent(topic: Topic, facts: ClusterFacts, settings: KafkaSettings) -> Problem:
     hidden = topic.name in facts.forbidden
     name = settings.topic(topic.name)
-    prefix = f" --topic-prefix {settings.topic_prefix}" if settings.topic_prefix else ""
     return Problem(
         severity="warning" if hidden else "error",
         subject=name,
@@ -147,8 +163,17 @@ def _absent(topic: Topic, facts: ClusterFacts, settings: KafkaSettings) -> Probl
         found="hidden from this user" if hidden else "missing",
         wanted="there",
         why="it cannot be checked" if hidden else "no role can work without it",
-        mend=_allow(name, settings) if hidden else f"vip-router topics create --log {_url(settings)}{prefix}",
+        mend=_allow(name, settings) if hidden else _create(facts, settings),
     )
+
+
+def _create(facts: ClusterFacts, settings: KafkaSettings) -> str:
+    """The command that makes what is missing, with the counts that the others have."""
+    prefix = f" --topic-prefix {settings.topic_prefix}" if settings.topic_prefix else ""
+    contacts, workspaces = counts_among(_existing(facts))
+    counts = f" --partitions {contacts}" if contacts else ""
+    counts += f" --workspace-partitions {workspaces}" if workspaces else ""
+    return f"vip-router topics create --log {_url(settings)}{prefix}{counts}"
 
 
 def _topic(topic: Topic, found: TopicFacts, facts: ClusterFacts, settings: KafkaSettings) -> Iterator[Problem]:
@@ -260,8 +285,12 @@ def _sizes(topic: Topic, found: TopicFacts, wanted: WantedTopic, settings: Kafka
     if size < needed and not public:
         why = "the brokers refuse what a lane has to write, and the lane stands still"
         yield _differs(topic, setting, str(size), str(needed), settings, "error", why)
-    elif size != needed and public:
-        why = "larger events become dead letters" if size > needed else "events that we would take are refused"
+    elif size < needed:
+        why = "larger events are refused: their producer alone learns of it, and they are not among the dead letters"
+        severity: Severity = "warning" if size < INPUT_BYTES_MAX + BATCH_OVERHEAD_BYTES_MAX else "note"
+        yield _differs(topic, setting, str(size), str(needed), settings, severity, why)
+    elif size > needed and public:
+        why = "whoever may write there can fill memory and disk with what becomes dead letters"
         yield _differs(topic, setting, str(size), str(needed), settings, "warning", why)
     if found.configs is not None and DECOMPRESSED in found.configs:
         unpacked, limit = _number(found, DECOMPRESSED), int(wanted.configs[DECOMPRESSED])

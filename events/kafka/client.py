@@ -20,6 +20,7 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 from events.kafka.quiet import quieten
 from events.kafka.reach import NotLetInError, ensure_reachable
 from events.kafka.settings import KafkaSettings
+from events.kafka.topics import MEND_UNEQUAL, WHY_EQUAL
 from events.log import LogError, LogUnavailableError, TopicPartition, UnknownTopicError
 from events.topics import TOPICS
 
@@ -87,7 +88,15 @@ class KafkaClient:
     async def check_place(self, place: TopicPartition) -> None:
         """Raise ``UnknownTopicError`` unless the partition exists."""
         if not 0 <= place.partition < await self.count(place.topic):
-            raise UnknownTopicError(f"there is no partition {place.topic}/{place.partition} in this log")
+            at = f"{self.settings.topic(place.topic)}/{place.partition}"
+            raise UnknownTopicError(f"there is no partition {at} in this log")
+
+    async def check_still_there(self, topic: str) -> None:
+        """Return if a topic that was counted has as many partitions as then; one that is missing gets some time.
+
+        Raises ``UnknownTopicError`` if it was deleted, ``LogError`` if it was made anew with another count.
+        """
+        await self.until_answered(topic, lambda: self._look_for(topic))
 
     async def leader(self, place: TopicPartition) -> int:
         """The broker that leads the partition; raises aiokafka's errors while there is none, else ``LogError``."""
@@ -220,6 +229,7 @@ class KafkaClient:
 
     async def _look_for(self, topic: str) -> None:
         """A topic that we know of has no leader: it is new, or it was deleted, or made anew with another count."""
+        named = self.settings.topic(topic)
         before = self._counts[topic]  # it stays known: others who ask meanwhile come here, too, and wait as well
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -232,12 +242,14 @@ class KafkaClient:
                     is_log = known is not None and known.written_by == "append"
                     anew = "" if is_log else ", or make it with vip-router topics create"
                     raise UnknownTopicError(
-                        f"the topic {topic} was deleted: restore it from a copy that keeps offsets{anew}"
+                        f"the topic {named} was deleted: restore it from a copy that keeps offsets{anew}"
                     ) from None
                 await asyncio.sleep(PAUSE_FIRST_S)
                 continue
             if now != before:
-                raise LogError(f"{topic} had {before} partitions and has {now} now: stop all serve, its records moved")
+                raise LogError(
+                    f"{named} had {before} partitions and has {now} now: {WHY_EQUAL}. Mend it: {MEND_UNEQUAL}"
+                )
             return
 
 

@@ -16,7 +16,7 @@ from events.log import LogError, StoredRecord, TopicPartition
 
 logger = logging.getLogger(__name__)
 
-WARN_EVERY: Final = 1_000  #: dropped records of a partition between two warnings
+TELL_EVERY: Final = 1_000  #: dropped records of a partition between two lines of the log
 
 ReadFirst = Callable[[TopicPartition], Awaitable[StoredRecord | None]]
 
@@ -56,8 +56,8 @@ class Existing:
         before = self.fenced_records
         self.fenced_records += sum(1 for offset in offsets if offset >= self._counted_to and offset not in existing)
         self._counted_to = max(self._counted_to, offsets[-1] + 1)
-        if before // WARN_EVERY != self.fenced_records // WARN_EVERY or before == 0 < self.fenced_records:
-            logger.warning(
+        if before // TELL_EVERY != self.fenced_records // TELL_EVERY or before == 0 < self.fenced_records:
+            logger.info(  # harmless: leftovers of owners who came too late
                 "%s/%d: %d records so far do not exist: they were written for another offset or another log",
                 *self._place, self.fenced_records,
             )  # fmt: skip

@@ -59,6 +59,7 @@ class KafkaLog:
 
     joins_outputs = False
     leaves_gaps = True
+    keeps_time = True
 
     def __init__(self, settings: KafkaSettings, *, create: Mapping[str, int] | None = None) -> None:
         self.client = KafkaClient(settings)
@@ -94,9 +95,8 @@ class KafkaLog:
             for topic, count in partitions.items():
                 await self._until_known(topic, count)
                 if await self.client.count(topic) != count:
-                    raise LogError(
-                        f"{topic} exists with another partition count than {count}; a topic's count is fixed"
-                    )
+                    name = self._settings.topic(topic)
+                    raise LogError(f"{name} exists with another partition count than {count}; a topic's count is fixed")
 
     async def partition_count(self, topic: str) -> int:
         """How many partitions the topic has; ``UnknownTopicError`` if there is no such topic."""

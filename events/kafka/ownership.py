@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, errors
 from aiokafka.abc import ConsumerRebalanceListener
@@ -30,6 +30,8 @@ GROUP: Final = "vip-router.{role}.members"
 LOOK_INTERVAL_S: Final = 1.0  #: how often it is looked whether the membership has failed for good
 NEVER_MS: Final = 2**31 - 1
 
+ResultT = TypeVar("ResultT")
+
 
 class KafkaOwnership:
     """Partitions of roles, owned through consumer groups."""
@@ -40,23 +42,28 @@ class KafkaOwnership:
     async def own(self, role: str, partitions: int, change: Change, stop: asyncio.Event) -> None:
         """Be a member of the role's group until ``stop`` is set; awaits ``change(owned)`` when other ones are owned.
 
-        A partition that stays is in ``owned`` before and after, whatever the rebalance. While the membership is lost
-        nothing is said until a new assignment is known. At the end ``change(frozenset())`` comes first, then the group
-        is left (a static member stays listed until its session ends). Raises ``LogError`` when the topic has not
-        ``partitions`` partitions or the brokers refuse the group, and whatever ``change`` raises.
+        The first time it says what is owned even if that is nothing, because others have all. A partition that stays
+        is in ``owned`` before and after, whatever the rebalance. While the membership is lost nothing is said until a
+        new assignment is known. At the end ``change(frozenset())`` comes first, then the group is left (a static
+        member stays listed until its session ends).
+
+        Raises ``LogError`` when the topic has not ``partitions`` partitions (any more) or the brokers refuse the group,
+        ``UnknownTopicError`` when the topic was deleted, and whatever ``change`` raises.
         """
         topic = TOPIC_OF_ROLE[role]
         count = await self._client.count(topic)
         if count != partitions:
             raise LogError(f"{topic} has {count} partitions, and the log of {role} {partitions}: make them equal")
-        joined = await self._joined_unless(stop, role, topic)
+        joined = await _unless(stop, self._joined(role, topic))
         if joined is None:
             return
         consumer, assigned = joined
-        owned: frozenset[int] = frozenset()
+        owned: frozenset[int] | None = None
         try:
             while not stop.is_set():
                 await self._until_something(consumer, assigned, stop, role)
+                # A member that leads the group and sees no topic leaves nothing to anybody, without a word.
+                await _unless(stop, self._client.check_still_there(topic))
                 if not stop.is_set() and assigned.partitions != owned:
                     owned = assigned.partitions
                     logger.info("%s: works on partitions %s", role, sorted(owned))
@@ -78,20 +85,6 @@ class KafkaOwnership:
             return len(members)
 
         return await self._client.until_answered(f"members of {role}", attempt) > 0
-
-    async def _joined_unless(
-        self, stop: asyncio.Event, role: str, topic: str
-    ) -> tuple[AIOKafkaConsumer, _Assigned] | None:
-        """Join the group, which takes until the brokers are there; None if ``stop`` came first."""
-        joining = asyncio.create_task(self._joined(role, topic))
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return await joining if joining.done() else None
-        finally:
-            for task in (joining, stopping):
-                task.cancel()
-            await asyncio.wait({joining, stopping})
 
     async def _joined(self, role: str, topic: str) -> tuple[AIOKafkaConsumer, _Assigned]:
         async def attempt() -> tuple[AIOKafkaConsumer, _Assigned]:
@@ -158,6 +151,19 @@ class KafkaOwnership:
             "value_deserializer": None,
             "client_rack": None,
         }
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:
+    """What ``work`` returns, which takes until the brokers are there; None if ``stop`` came first."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.wait({working, stopping})
 
 
 class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
@@ -21,6 +22,24 @@ Security: TypeAlias = Literal["plaintext", "tls", "sasl-tls", "sasl-plaintext"]
 Mechanism: TypeAlias = Literal["scram-sha-512", "oauthbearer", "plain"]
 
 PREFIX: Final = "VIP_ROUTER_KAFKA_"
+VARIABLES: Final = (
+    "SECURITY",
+    "SASL_MECHANISM",
+    "USERNAME",
+    "PASSWORD",
+    "PASSWORD_FILE",
+    "TOKEN_FILE",
+    "CA_FILE",
+    "CERT_FILE",
+    "KEY_FILE",
+    "KEY_PASSWORD",
+    "KEY_PASSWORD_FILE",
+    "ALLOW_PLAINTEXT",
+    "CLIENT_ID",
+    "INSTANCE_ID",
+    "SESSION_TIMEOUT",
+    "REQUEST_TIMEOUT",
+)  #: all that may follow ``PREFIX``
 TOPIC_PREFIX_VARIABLE: Final = "VIP_ROUTER_TOPIC_PREFIX"
 CLIENT_ID: Final = "vip-router"
 GROUP_PREFIX: Final = "vip-router."  #: of our consumer groups: the names of others cannot meet them
@@ -41,6 +60,21 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _DURATION: Final = re.compile(r"([0-9]{1,7})(ms|s|m)")
 _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000}
+_OTHER_NAMES: Final = {  # what other programs call ours, as far as it does not look alike
+    "USER": PREFIX + "USERNAME",
+    "SECURITY_PROTOCOL": PREFIX + "SECURITY",
+    "PROTOCOL": PREFIX + "SECURITY",
+    "CAFILE": PREFIX + "CA_FILE",
+    "CAPATH": PREFIX + "CA_FILE",
+    "CA_LOCATION": PREFIX + "CA_FILE",
+    "CERTIFICATE_LOCATION": PREFIX + "CERT_FILE",
+    "KEY_LOCATION": PREFIX + "KEY_FILE",
+    "BOOTSTRAP_SERVERS": "VIP_ROUTER_LOG",
+    "BROKERS": "VIP_ROUTER_LOG",
+    "URL": "VIP_ROUTER_LOG",
+    "TOPIC_PREFIX": TOPIC_PREFIX_VARIABLE,
+}
+_KUBERNETES: Final = re.compile(r"SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?")
 
 
 class Broker(NamedTuple):
@@ -126,6 +160,7 @@ def kafka_settings(
 
     Raises ``ValueError`` that names the URL's part or the variable, and the fix.
     """
+    _check_names(environment)
     given = _Given(environment)
     settings = KafkaSettings(
         brokers=_brokers(url),
@@ -154,6 +189,30 @@ def kafka_settings(
     _check_plaintext(settings)
     settings.client_options()  # what its files lack is said now, and not when the first broker is asked
     return settings
+
+
+def _check_names(environment: Mapping[str, str]) -> None:
+    """Refuse a variable that nobody reads: it was meant to change something, maybe how safe we are."""
+    for variable in sorted(environment):
+        name = variable.removeprefix(PREFIX)
+        if name == variable or name in VARIABLES or not environment[variable]:
+            continue
+        if _KUBERNETES.fullmatch(name):  # it sets these for each service, one named vip-router-kafka included
+            continue
+        meant = _meant(name)
+        fix = f"did you mean {meant}?" if meant else f"give one of {', '.join(VARIABLES)} after {PREFIX}"
+        raise ValueError(f"{variable}: there is no such setting; {fix}")
+
+
+def _meant(name: str) -> str | None:
+    bare = re.sub(r"^(SASL|SSL|TLS)_(PLAIN_)?", "", name)
+    for written in (name, bare):
+        if written in _OTHER_NAMES:
+            return _OTHER_NAMES[written]
+        near = get_close_matches(written, VARIABLES, n=1, cutoff=0.75)
+        if near:
+            return PREFIX + near[0]
+    return None
 
 
 class _Given:

@@ -7,8 +7,8 @@ What the design's table says of a topic stands in ``events/topics.py``; this is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
@@ -19,7 +19,7 @@ from events.kafka.facts import cluster_facts
 from events.kafka.reach import admin_client
 from events.kafka.settings import KafkaSettings
 from events.log import LogError
-from events.topics import DEAD_LETTERS, TOPICS, Topic, batch_bytes_max
+from events.topics import DEAD_LETTERS, TOPICS, Topic, batch_bytes_max, leader
 
 REPLICATION: Final = 3  #: where there are as many brokers
 INSYNC_MIN: Final = 2  #: of them; what fewer have is not acknowledged
@@ -29,6 +29,11 @@ DEAD_LETTER_DAYS: Final = 30
 DECOMPRESSED_BYTES_MAX: Final = 4 * 1024 * 1024  #: of a batch; above librdkafka's largest, which packs well
 DECOMPRESSED: Final = "max.decompressed.message.bytes"  #: since Kafka 4.2.2
 DAY_MS: Final = 86_400_000
+WHY_EQUAL: Final = "a contact's or workspace's records would meet on different partitions; no lane starts"
+MEND_UNEQUAL: Final = (
+    "counts cannot be mended: stop all producers and roles, make the topics anew under another --topic-prefix, and "
+    "publish what was not worked there again"
+)
 
 _MIB: Final = 1024 * 1024
 _ALREADY_EXISTS: Final = 36
@@ -42,6 +47,20 @@ class WantedTopic(Struct, frozen=True, kw_only=True):
     partitions: int
     replication: int
     configs: dict[str, str]
+
+
+class Unequal(NamedTuple):
+    """A topic with another number of partitions than those that its records meet."""
+
+    topic: str  #: as the brokers call it
+    found: int
+    wanted: str  #: how many, and which topic has as many
+
+    def __str__(self) -> str:
+        return (
+            f"{self.topic}: the number of partitions is {self.found}, not {self.wanted}: {WHY_EQUAL}. "
+            f"Mend it: {MEND_UNEQUAL}"
+        )
 
 
 class Created(Struct, frozen=True, kw_only=True):
@@ -85,6 +104,17 @@ def wanted_topics(
     )
 
 
+def unequal(settings: KafkaSettings, existing: Mapping[str, int]) -> Iterator[Unequal]:
+    """Which of the topics that exist, with these partition counts, have not as many as most of their kind."""
+    for by_workspace in (False, True):
+        right = leader(existing, by_workspace=by_workspace)
+        for name, topic in TOPICS.items():
+            if (topic.keyed_by == "workspace") is not by_workspace or right is None or name not in existing:
+                continue
+            if existing[name] != existing[right]:
+                yield Unequal(settings.topic(name), existing[name], f"{existing[right]} as {settings.topic(right)} has")
+
+
 async def create(
     settings: KafkaSettings,
     partitions: Mapping[str, int],
@@ -94,12 +124,16 @@ async def create(
 ) -> Created:
     """Make the topics of ``partitions`` that do not exist; ``dry_run``: the brokers only say whether they would.
 
-    Raises ``ValueError`` for a count that cannot be meant, ``LogError`` if a topic exists with another partition count
-    (nothing was made) or a broker refuses, and ``LogUnavailableError``. Others may make the same topics meanwhile.
+    Raises ``ValueError`` for a count that cannot be meant, ``LogError`` if topics exist with unequal or other partition
+    counts (nothing was made) or a broker refuses, and ``LogUnavailableError``. Others may make the same topics
+    meanwhile.
     """
     async with admin_client(settings) as admin:
         facts = await cluster_facts(admin, settings, list(partitions))
         wanted = wanted_topics(partitions, brokers=len(facts.brokers), retention_days=retention_days)
+        differs = next(unequal(settings, {name: topic.partitions for name, topic in facts.topics.items()}), None)
+        if differs is not None:
+            raise LogError(str(differs))
         for topic in wanted:
             _check_count(settings, topic, facts.topics[topic.name].partitions if topic.name in facts.topics else None)
         missing = [topic for topic in wanted if topic.name not in facts.topics]

@@ -22,7 +22,7 @@ from events.adapter import record_bytes
 from events.clock import unix_ms
 from events.kafka.client import PAUSE_FIRST_S, KafkaClient, explained
 from events.log import IndefiniteError, LogError, NewRecord, RecordTooLargeError, TopicPartition
-from events.topics import batch_bytes_max
+from events.topics import batch_bytes_max, packed_bytes_max
 
 logger = logging.getLogger(__name__)
 
@@ -130,19 +130,22 @@ class KafkaWriter:
         for topic, partitions in answer.topics:
             for partition, code, offset, time_ms, *_ in partitions:
                 place = TopicPartition(client.settings.name_of(topic), partition)
-                outcome = _outcome(place, code, offset, time_ms)
+                outcome = _outcome(place, f"{topic}/{partition}", code, offset, time_ms)
                 if outcome is not None:
                     outcomes[place] = outcome
         return outcomes
 
 
-def _outcome(place: TopicPartition, code: int, offset: int, time_ms: int) -> Outcome | None:
-    """What a broker's answer for one partition means; None: nothing was written, and it may be next time."""
+def _outcome(place: TopicPartition, at: str, code: int, offset: int, time_ms: int) -> Outcome | None:
+    """What a broker's answer for one partition means; None: nothing was written, and it may be next time.
+
+    ``at`` is what the brokers call the partition.
+    """
     if code == 0:
         return Acknowledged(offset, time_ms if time_ms >= 0 else unix_ms())
     error = errors.for_code(code)(place.topic)
     if isinstance(error, _REFUSED):
-        return explained(error, f"{place.topic}/{place.partition}")
+        return explained(error, at)
     if isinstance(error, _NOT_WRITTEN):
         logger.debug("%s/%d: not written: %r", *place, error)
         return None
@@ -158,14 +161,14 @@ def split(records: Sequence[NewRecord], indices: Sequence[int]) -> list[Sequence
 
     Raises ``RecordTooLargeError`` for one that fits into none; ``indices`` are their places in the caller's call.
     """
-    limit_bytes = batch_bytes_max(records[0].topic)
+    limit_bytes, packed_bytes = batch_bytes_max(records[0].topic), packed_bytes_max(records[0].topic)
     parts: list[Sequence[NewRecord]] = []
     begin, size_bytes = 0, _BATCH_BYTES
     for number, record in enumerate(records):
         more_bytes = _wire_bytes(record)
         if _BATCH_BYTES + more_bytes > limit_bytes:
             raise RecordTooLargeError(indices[number], record_bytes(record), limit_bytes)
-        if size_bytes + more_bytes > limit_bytes:
+        if number > begin and size_bytes + more_bytes > packed_bytes:
             parts.append(records[begin:number])
             begin, size_bytes = number, _BATCH_BYTES
         size_bytes += more_bytes

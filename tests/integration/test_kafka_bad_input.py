@@ -12,6 +12,7 @@ import re
 import shlex
 import signal
 import struct
+from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from events.kafka.log import KafkaLog
 from events.log import NewRecord
@@ -76,7 +77,7 @@ BINARY = {
 }  # fmt: skip
 LARGE = {
     "10 MB": (opened("bad", padding="x" * 10_000_000), "too-large", "none"),
-    "just over 256 KiB": (opened("bad", padding="x" * INPUT_BYTES_MAX), "too-large", "none"),
+    "2 MiB": (opened("bad", padding="x" * (2 * MIB)), "too-large", "none"),
     **{f"a {codec} bomb": (opened("bad", padding="x" * BOMB_BYTES), "unreadable", codec) for codec in CODECS},
 }  # fmt: skip
 
@@ -211,6 +212,42 @@ def test_a_topic_as_we_make_it_takes_none_of_the_large_ones(world: World, name: 
     )
 
 
+def sized(contact: str, size_bytes: int) -> bytes:
+    """An opening whose value has exactly so many bytes."""
+    empty = len(json.dumps(opened(contact, padding="")))
+    return json.dumps(opened(contact, padding="x" * (size_bytes - empty))).encode()
+
+
+def test_sizes_up_to_what_producers_send_by_default(make: MAKE) -> None:
+    """256 KiB of value are an event; up to 1 MiB lands among the dead letters; ``publish`` and the router say the same.
+
+    A record that would not fit with what sending it to its partition adds is set aside, too: it must stop no lane.
+    """
+    system = make()
+    system.create()
+    largest, over, huge = sized("largest", INPUT_BYTES_MAX), sized("over", 300_000), sized("huge", 1_000_000)
+    published = system.run("publish", "-", stdin=largest)
+    assert published.code == 0, published.err
+    refused = system.run("publish", "-", stdin=over)
+    assert (refused.code, "line 1: no event: too-large: 300,000 bytes; at most 262,144" in refused.err) == (2, True)
+    foreign = (partition_of("moved", 4) + 1) % 4
+    moved = NewRecord(CONVERSATION_EVENTS, foreign, b"k" * 786_432, sized("moved", INPUT_BYTES_MAX), ())
+    near = NewRecord(CONVERSATION_EVENTS, foreign, b"moved", sized("moved", INPUT_BYTES_MAX), ())
+    system.write(system.record("over", over), system.record("huge", huge), moved, near)
+    ended = system.serve_until_idle()
+    assert len(ended.err.splitlines()) < LINES_MAX
+    asked = {one["partitionkey"] for one in system.stored("conversations.replies")}
+    assert asked == {"largest", "moved"}
+    letters = {one["data"]["detail"].partition(";")[0]: one["data"] for one in system.stored("dead-letters")}
+    assert [letters[f"{size} bytes"]["reason"] for size in ("300,000", "1,000,000")] == ["too-large"] * 2
+    assert b64decode(letters["300,000 bytes"]["value_base64"]) == over, "held whole"
+    assert letters["1,000,000 bytes"]["value_bytes"] == 1_000_000, "named, and to be found in its topic"
+    assert [one["reason"] for one in letters.values() if "too large to be sent on" in one["detail"]] == [
+        "wrong-partition"
+    ]
+    assert len(letters) == 3
+
+
 # --- a damaged disk ---
 
 
@@ -304,9 +341,12 @@ def test_topics_that_are_missing_are_named(make: MAKE) -> None:
         done = system.run(*command)
         says(done, rf"there is no topic {system.prefix}\S+ on these brokers.*vip-router topics create")
     says(system.run("tail", "assignments"), "TOPIC: there is no topic 'assignments'", code=2)
-    done = system.run("publish", "-", stdin=json_lines(customers(0, 3)))
-    assert done.code == 0, "it makes them"
-    assert len(system.records(CONVERSATION_EVENTS)) == 3
+    told = says(
+        system.run("publish", "-", stdin=json_lines(customers(0, 3))), f"no topic {system.prefix}{CONVERSATION_EVENTS}"
+    )
+    assert "correct --topic-prefix, or make the topics with vip-router topics create" in told
+    says(system.run("chat", "--no-serve"), f"there is no topic {system.prefix}")
+    assert "11 topics would be made, 0 existed" in system.run("topics", "create", "--dry-run").out, "nobody made any"
 
 
 @pytest.mark.parametrize(("topic", "count"), [("crm.answers", 2), ("assignment.requests", 3)])
@@ -314,12 +354,13 @@ def test_unequal_partition_counts_are_refused(make: MAKE, topic: str, count: int
     """Records of a contact would not meet: nothing is decided."""
     system = make()
     admin = AdminClient({"bootstrap.servers": system.bootstrap})
-    counts = {topic: count, CONVERSATION_EVENTS: 4}
+    counts = {topic: count, CONVERSATION_EVENTS: 4, "agents.events": 1}
     for made in admin.create_topics([NewTopic(system.prefix + name, n, 1) for name, n in counts.items()]).values():
         made.result(timeout=TIMEOUT_S)
-    wanted = 1 if topic == "assignment.requests" else 4
+    wanted = "1 as PREFIXagents.events" if topic == "assignment.requests" else f"4 as PREFIX{CONVERSATION_EVENTS}"
     done = system.run("serve", "--policy", "p.toml")
-    says(done, rf"topic {system.prefix}{topic} exists with {count} partitions, not {wanted}: counts are fixed")
+    wanted = wanted.replace("PREFIX", system.prefix)
+    says(done, rf"{system.prefix}{topic}: the number of partitions is {count}, not {wanted} has.*make the topics anew")
 
 
 def test_an_input_topic_made_anew_under_a_running_router_stops_it_and_skip_goes_on(make: MAKE) -> None:
@@ -370,6 +411,26 @@ def is_free(system: System) -> bool:
     return asyncio.run(ask())
 
 
+def test_partitions_added_to_an_input_topic_stop_a_running_router(make: MAKE) -> None:
+    """The sentence names the topic as the brokers call it, both counts, and what to do; so does the next start."""
+    system = make(partitions=2)
+    system.create()
+    with system.serving("--roles", "router") as serve:
+        serve.wait_for("ready")
+        admin = AdminClient({"bootstrap.servers": system.bootstrap})
+        name = system.prefix + CONVERSATION_EVENTS
+        for done in admin.create_partitions([NewPartitions(name, 3)]).values():
+            done.result(timeout=TIMEOUT_S)
+        says(
+            serve.end(), f"{name} had 2 partitions and has 3 now: .* stop all producers and roles, make the topics anew"
+        )
+    again = system.run("serve", "--policy", "p.toml")
+    says(
+        again,
+        f"{name}: the number of partitions is 3, not 2 as {system.prefix}routing.log has: .* make the topics anew",
+    )
+
+
 def test_an_input_topic_that_was_deleted_is_said(make: MAKE) -> None:
     """A router whose inputs are gone does not wait for ever."""
     system = make(partitions=2)
@@ -378,7 +439,7 @@ def test_an_input_topic_that_was_deleted_is_said(make: MAKE) -> None:
         serve.wait_for("ready")
         system.publish(*customers(0, 5))
         asyncio.run(delete(system.settings, CONVERSATION_EVENTS))
-        says(serve.end(), f"the topic {CONVERSATION_EVENTS} was deleted: restore it from a copy")
+        says(serve.end(), f"the topic {system.prefix}{CONVERSATION_EVENTS} was deleted: restore it from a copy")
 
 
 @pytest.mark.parametrize("topic", ["routing.log", "assignments.log"])

@@ -30,7 +30,7 @@ from events.log import (
     TopicPartition,
     UnknownTopicError,
 )
-from events.topics import INPUT_BYTES_MAX
+from events.topics import INPUT_BYTES_MAX, RECORD_BYTES_MAX
 from tests.brokers.cluster import Cluster
 from tests.contract import log_checks
 from tests.contract.indefinite import append_found_out, publish_until_confirmed
@@ -206,8 +206,10 @@ async def test_a_record_without_room_for_its_batch_is_refused_before_anything_is
 ) -> None:
     """A topic's limit is one of batches on Kafka; a call with such a record writes nothing of it."""
     async with own_log(settings) as log:
+        many = (("", b""),) * 10_000  # each header takes room in the batch, also one that holds nothing
+        large = new(INPUT, b"x" * (RECORD_BYTES_MAX - 1))[0]._replace(headers=many)
         with pytest.raises(RecordTooLargeError, match="record 2"):
-            await log.publish(new(INPUT, b"a", b"b", b"x" * (INPUT_BYTES_MAX - 1)))
+            await log.publish([*new(INPUT, b"a", b"b"), large])
         assert await log.end_offset(INPUT) == 0
         await log.publish(
             new(INPUT, *[b"%d" % number * 50_000 for number in range(10)], b"x" * (INPUT_BYTES_MAX - 200))

@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from events.kafka import client as kafka_client
 from events.kafka.log import KafkaLog
 from events.kafka.settings import KafkaSettings
-from events.log import LogError, NewRecord, TopicPartition
+from events.log import LogError, NewRecord, TopicPartition, UnknownTopicError
 from tests.brokers.cluster import Cluster
-from tests.kafka_given import COUNTS, own_log, own_settings
+from tests.kafka_given import COUNTS, delete, own_log, own_settings
 
 PATIENCE_S = 30.0
-ALL = frozenset(range(COUNTS["conversations.events"]))
+INPUTS = "conversations.events"
+ALL = frozenset(range(COUNTS[INPUTS]))
 
 
 @dataclass
@@ -137,6 +139,45 @@ async def test_what_a_change_raises_ends_the_membership(settings: KafkaSettings)
         bad.change = fail  # type: ignore[assignment,method-assign]
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(bad.run(), PATIENCE_S)
+        await until_shared(one)
+
+
+async def test_nobody_is_told_that_he_has_nothing_because_the_topic_is_gone(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group leaves nothing to anybody then: that ends every membership with what to do."""
+    monkeypatch.setattr(kafka_client, "GONE_AFTER_S", 0.2)
+    async with own_log(settings) as log, KafkaLog(settings) as other:
+        one, two = Member(log), Member(other)
+        running = [asyncio.create_task(member.run()) for member in (one, two)]
+        await until_shared(one, two)
+        await delete(settings, INPUTS)
+        for task in running:
+            with pytest.raises(UnknownTopicError, match="was deleted: restore it"):
+                await asyncio.wait_for(task, PATIENCE_S)
+        assert frozenset() not in one.told + two.told
+
+
+async def test_a_topic_that_is_missing_for_a_moment_ends_no_membership(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is being made anew: what that means is for those to say who read it."""
+    async with member(settings) as one:
+        await until_shared(one)
+        looked = asyncio.Event()
+        look = one.log.client.check_still_there
+
+        async def check_still_there(topic: str) -> None:
+            looked.set()
+            await look(topic)
+
+        monkeypatch.setattr(one.log.client, "check_still_there", check_still_there)
+        await delete(settings, INPUTS)
+        await asyncio.wait_for(looked.wait(), PATIENCE_S)
+        looked.clear()
+        async with own_log(settings):
+            pass
+        await asyncio.wait_for(looked.wait(), PATIENCE_S)
         await until_shared(one)
 
 

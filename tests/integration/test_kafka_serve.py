@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections import defaultdict
@@ -14,8 +15,17 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from events.log import NewRecord
-from events.topics import CONVERSATION_EVENTS, TOPICS, partition_of
+from events.kafka.log import KafkaLog
+from events.log import NewRecord, TopicPartition
+from events.topics import (
+    AGENT_EVENTS,
+    ASSIGNMENT_REQUESTS,
+    CONVERSATION_EVENTS,
+    CRM_ANSWERS,
+    ROUTING_LOG,
+    TOPICS,
+    partition_of,
+)
 from tests.brokers.cluster import Cluster
 from tests.kafka_served import (
     CONTACTS,  # noqa: F401  # of the CRM in conftest.py
@@ -36,6 +46,11 @@ ALL = {0, 1, 2, 3}
 BACKLOG = 5_000  #: ``LaneLimits.backlog_max``
 BATCH = 500  #: ``LaneLimits.inputs_max``
 MIB = 1024 * 1024
+INPUTS = {  #: by group, which is named after its role
+    "router": (CONVERSATION_EVENTS, CRM_ANSWERS),
+    "crm": (ROUTING_LOG,),
+    "assigner": (AGENT_EVENTS, ASSIGNMENT_REQUESTS),
+}
 
 
 @pytest.fixture
@@ -74,7 +89,11 @@ def test_a_partition_that_was_taken_away_for_a_while_is_found() -> None:
 def test_the_first_start_makes_the_topics_and_a_stop_leaves_no_duplicates(make: MAKE) -> None:
     """Inputs from before and after are worked; SIGTERM drains; the next start repeats nothing; the audits pass."""
     system = make()
-    assert system.serve_until_idle().code == 0
+    said = (
+        f'made 11 topics on kafka://{system.bootstrap}, with the prefix "{system.prefix}": partitions 4 by contact and '
+        "1 by workspace, fixed for ever. If they should have been there: stop, and correct --topic-prefix or --log"
+    )
+    assert [line.endswith(said) for line in system.serve_until_idle().err.splitlines()].count(True) == 1
     assert {name for name in TOPICS if system.records(name) is not None} == set(TOPICS)
     system.publish(*customers(0, 60))
     with system.serving() as serve:
@@ -180,6 +199,39 @@ def test_roles_may_be_spread_over_processes(make: MAKE) -> None:
         assert [role.end(signal.SIGTERM).code for role in roles] == [0, 0, 0]
     system.check(names(0, 30), copies=False)
     system.audit()
+
+
+def test_people_who_watch_lag_see_how_far_each_role_is(make: MAKE) -> None:
+    """Groups named after the roles follow the inputs while it runs; those of lanes are at their ends after a stop."""
+    system = make()
+    system.create()
+    with system.serving() as serve:
+        serve.wait_for("ready")
+        system.publish(*customers(0, 40))
+        wait_until(lambda: all(lag == 0 for lag in lags(system).values()), "the groups have followed")
+        system.publish(*customers(40, 40))
+        wait_until(partial(has_owners, system, 80), "all assignments")
+        assert serve.end(signal.SIGTERM).code == 0
+    after = {lag for (group, _), lag in lags(system).items() if group != "crm"}  # the routers' last words follow it
+    assert after == {0}
+
+
+def lags(system: System) -> dict[tuple[str, TopicPartition], int | None]:
+    """By group and input partition: how many records there are beyond the group's offset; None: it has none."""
+
+    async def ask() -> dict[tuple[str, TopicPartition], int | None]:
+        found: dict[tuple[str, TopicPartition], int | None] = {}
+        async with KafkaLog(system.settings) as log:
+            for group, topics in INPUTS.items():
+                for topic in topics:
+                    places = [TopicPartition(topic, number) for number in range(await log.partition_count(topic))]
+                    offsets = await log.committed(group, places)
+                    for place in places:
+                        offset = offsets.get(place)
+                        found[group, place] = None if offset is None else await log.end_offset(place) - offset
+        return found
+
+    return asyncio.run(ask())
 
 
 def test_two_systems_on_one_cluster_do_not_see_each_other(make: MAKE) -> None:

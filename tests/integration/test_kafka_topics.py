@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import NewTopic
+from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from events.kafka.check import problems
@@ -20,7 +21,7 @@ from events.log import LogError
 from events.topics import LOG_BATCH_BYTES_MAX, TOPICS, batch_bytes_max, partition_counts
 from tests.brokers.cluster import Cluster
 from tests.brokers.fixtures import fresh
-from tests.processes import run
+from tests.processes import policy_text, run
 
 pytestmark = pytest.mark.on_processes
 
@@ -56,7 +57,8 @@ def test_three_brokers_get_three_copies(kafka3: Cluster, tmp_path: Path):
     assert (made.code, made.err) == (0, "")
     [said] = made.events
     assert (said["brokers"], said["existed"]) == (3, [])
-    assert {topic["name"]: topic["partitions"] for topic in said["made"]} == partition_counts(6, 1)
+    counts = {settings.topic(name): count for name, count in partition_counts(6, 1).items()}
+    assert {topic["name"]: topic["partitions"] for topic in said["made"]} == counts
     assert {topic["replication"] for topic in said["made"]} == {3}
     assert {topic["configs"]["min.insync.replicas"] for topic in said["made"]} == {"2"}
     checked = run("topics", "check", *where(settings), cwd=tmp_path)
@@ -95,7 +97,9 @@ async def test_a_second_create_changes_nothing(kafka: Cluster, tmp_path: Path):
     counts = partition_counts(5, 2)
     await create(settings, {name: count for name, count in counts.items() if name != "crm.answers"})
     again = run("topics", "create", *where(settings), "--json", cwd=tmp_path)
-    assert [(topic["name"], topic["partitions"]) for topic in again.events[0]["made"]] == [("crm.answers", 5)]
+    made = [(topic["name"], topic["partitions"]) for topic in again.events[0]["made"]]
+    assert made == [(settings.topic("crm.answers"), 5)]
+    assert settings.topic("routing.log") in again.events[0]["existed"]
     assert await existing_counts(settings) == counts
     assert (await create(settings, counts)).made == ()
 
@@ -110,6 +114,48 @@ async def test_another_count_is_refused(kafka: Cluster, tmp_path: Path):
     with pytest.raises(LogError, match="exists with 2 partitions, not 3"):
         await create(settings, partition_counts(3, 1))
     assert await existing_counts(settings) == {"conversations.events": 2}
+
+
+async def test_the_command_that_mends_a_missing_topic_works_as_it_is_printed(kafka: Cluster, tmp_path: Path):
+    """It has the counts of the others, also when the input topic itself is missing; other counts are unusable."""
+    settings = at(kafka)
+    counts = partition_counts(2, 3)
+    missing = ("conversations.events", "agents.events")
+    await create(settings, {name: count for name, count in counts.items() if name not in missing})
+    wrong = run("topics", "create", *where(settings), "--partitions", "4", cwd=tmp_path)
+    assert (wrong.code, wrong.err[:50]) == (2, "vip-router: --partitions: the topics exist with 2,")
+    found = run("topics", "check", *where(settings), cwd=tmp_path)
+    assert found.code == 1
+    (printed,) = {line.partition("vip-router ")[2] for line in found.out.splitlines() if "mend  vip-router" in line}
+    assert printed.endswith("--partitions 2 --workspace-partitions 3")
+    for mended in (printed, " ".join(printed.split()[:-4])):
+        done = run(*mended.split(), cwd=tmp_path)
+        assert done.code == 0, done.err
+    assert await existing_counts(settings) == counts
+
+
+@pytest.mark.parametrize(("name", "right"), [("conversations.events", "routing.log"), ("crm.answers", "routing.log")])
+async def test_whoever_makes_topics_names_the_one_that_was_changed(
+    kafka: Cluster, tmp_path: Path, name: str, right: str
+):
+    """Somebody added partitions to one topic: the sentence is that of ``topics check``, and blames no other topic."""
+    settings = at(kafka)
+    await create(settings, partition_counts(2, 1))
+    async with admin_client(settings) as admin:
+        await admin.create_partitions({settings.topic(name): NewPartitions(3)})
+    found = run("topics", "check", *where(settings), "--json", cwd=tmp_path)
+    (problem,) = [one for one in json.loads(found.out) if one["severity"] == "error"]
+    assert (problem["subject"], problem["wanted"]) == (settings.topic(name), f"2 as {settings.topic(right)} has")
+    said = (
+        f"vip-router: {settings.topic(name)}: the number of partitions is 3, not {problem['wanted']}: "
+        f"{problem['why']}. Mend it: {problem['mend']}\n"
+    )
+    made = run("topics", "create", *where(settings), cwd=tmp_path)
+    assert (made.code, made.err) == (3, said)
+    (tmp_path / "p.toml").write_text(policy_text("http://127.0.0.1:9"), encoding="utf-8")
+    for options in ((), ("--partitions", "2")):
+        served = run("serve", "--policy", "p.toml", *where(settings), *options, cwd=tmp_path)
+        assert (served.code, served.err) == (3, said)
 
 
 async def test_a_dry_run_makes_nothing(kafka: Cluster, tmp_path: Path):
@@ -171,7 +217,7 @@ async def test_a_lane_batch_fits(kafka: Cluster):
         await producer.send_and_wait(settings.topic("routing.log"), b"x" * (largest - 100))
         with pytest.raises(Exception, match="MessageSizeTooLarge"):
             await producer.send_and_wait(settings.topic("routing.log"), b"x" * largest)
-        for name in ("conversations.events", "crm.answers"):
+        for name in ("conversations.events", "agents.events", "crm.answers"):
             await producer.send_and_wait(settings.topic(name), b"x" * (batch_bytes_max(name) - 100))
 
 

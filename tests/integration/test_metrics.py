@@ -73,7 +73,7 @@ def test_probes_and_figures_of_a_serve_that_works(folder):
         assert (ready.status, ready.json["status"], ready.json["log"]) == (200, "ready", "answers")
         assert ready.json["roles"] == {
             "router": {"state": "ready", "partitions": dict.fromkeys("0123", "ready")},
-            "crm": {"state": "ready", "partitions": {}},
+            "crm": {"state": "ready", "partitions": dict.fromkeys("0123", "ready")},
             "assigner": {"state": "ready", "partitions": {"0": "ready"}},
         }
         assert served.get("/metrics", "HEAD") == Answer(200, b"")
@@ -93,9 +93,22 @@ def test_probes_and_figures_of_a_serve_that_works(folder):
         assert samples["vip_router_append_seconds_count"] >= samples["vip_router_batches_total"] > 0
         assert samples["vip_router_log_end"] >= samples["vip_router_records_total"] >= 3 * CUSTOMERS
         assert samples["vip_router_fenced_appends_total"] == samples.get("vip_router_dead_letters_total", 0) == 0
+        assert samples["vip_router_partitions"] == 4 + 4 + 1
+        assert (samples["vip_router_conversations_waiting"], samples["vip_router_oldest_wait_seconds"]) == (0, 0)
+        assert samples["vip_router_agents_online"] >= samples["vip_router_agents_with_room"] > 0
         text = served.get("/metrics").body
         assert b"@" not in text, "no address"
         assert b"v-c" not in text, "no conversation"
+        assert served.process.end(signal.SIGTERM).code == 0
+
+
+def test_a_policy_that_was_refused_is_counted(folder):
+    with serving(folder) as served:
+        refused = "vip_router_policy_reloads_refused_total"
+        assert served.samples()[refused] == 0
+        (folder / "p.toml").write_text("[nonsense]", encoding="utf-8")
+        served.process.send(signal.SIGHUP)
+        wait_until(lambda: served.samples()[refused] == 1, "it is counted")
         assert served.process.end(signal.SIGTERM).code == 0
 
 

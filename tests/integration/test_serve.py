@@ -87,7 +87,7 @@ def test_it_does_not_count_as_idle_while_a_look_up_is_on_its_way(folder):
     publish(folder, opened("s1", email="slow@example.com"), event("conversation.open", "c1", "v1", {}))
     done = run("serve", "--policy", "p.toml", "--until-idle", "300ms", cwd=folder)
     assert done.code == 0
-    assert "\n1 dead letter came: " in done.err
+    assert " 1 dead letter came: " in done.err
     assert owners(folder) == {"s1": "anna"}
 
 

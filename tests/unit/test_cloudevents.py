@@ -161,6 +161,11 @@ class TestLimits:
         assert open_envelope(fits).data["text"].startswith("x")
         assert refused(fits + b" ").reason == "too-large"
 
+    def test_headers_of_a_structured_event_do_not_count(self) -> None:
+        raw = event(data={"text": ""})
+        fits = raw.replace(b'"text":""', b'"text":"' + b"x" * (INPUT_BYTES_MAX - len(raw)) + b'"')
+        assert open_envelope(fits, (*STRUCTURED_HEADERS, ("trace", b"1" * 500))).id == "m1"
+
     def test_ten_megabytes_are_refused_before_they_are_read(self) -> None:
         assert refused(b'{"x":"' + b"x" * 10_000_000 + b'"}').reason == "too-large"
 

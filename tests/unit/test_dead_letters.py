@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events.adapter import record_bytes
 from events.cloudevents import BadInputError, envelope
-from events.dead_letters import CONTENT_BYTES_MAX, dead_letter, parse_dead_letter
+from events.dead_letters import CONTENT_BYTES_MAX, HEADER_BYTES, dead_letter, parse_dead_letter
 from events.log import NewRecord, StoredRecord
 from events.topics import DEAD_LETTERS, INPUT_BYTES_MAX, RECORD_BYTES_MAX
 
@@ -85,10 +86,26 @@ def test_the_largest_input_fits_into_a_dead_letter() -> None:
 
 @pytest.mark.parametrize("headers", [(), (("x", b"1" * 100_000),)])
 def test_what_fits_just_so_is_kept(headers: Any) -> None:
-    size = CONTENT_BYTES_MAX - len(b"c1") - sum(len(orjson.dumps(name)) + len(value) for name, value in headers)
+    size = CONTENT_BYTES_MAX - 2 * len(b"c1")
+    size -= sum(HEADER_BYTES + len(orjson.dumps(name)) + len(value) for name, value in headers)
     letter = dead_letter(bad(value=b"x" * size, headers=headers), "too-large", "", now_ms=0)
     assert len(letter.value or b"") < RECORD_BYTES_MAX
     assert parse_dead_letter(stored(letter)).record().value == b"x" * size
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": b"k" * 340_000},
+        {"key": b"k" * 700_000},
+        {"headers": (("", b""),) * 21_000},
+        {"headers": (("", b""),) * 500_000},
+    ],
+)
+def test_a_letter_never_outgrows_its_topic(changes: Any) -> None:
+    """Whatever shape a record has that its topic takes; a letter that could not be written would stop the lane."""
+    letter = dead_letter(bad(**changes), "too-large", "x" * 5000, now_ms=0)
+    assert record_bytes(letter) < RECORD_BYTES_MAX
 
 
 @pytest.mark.parametrize(

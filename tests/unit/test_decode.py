@@ -301,17 +301,24 @@ class TestUnknownType:
     @pytest.mark.parametrize(
         ("type_", "says"),
         [
-            ("message.recieved", "did you mean message.received?"),
-            ("agent.presence", "publish it on agents.events"),
-            ("conversation.assigned", "publish it on assignments"),
-            ("ann@acme.com", "known on conversations.events: conversation.opened"),
+            ("message.recieved", "type: there is none called message.recieved; did you mean message.received?"),
+            ("com.acme.ticket.v2", "type: there is none called com.acme.ticket.v2; known on conversations.events: "),
+            ("agent.presence", "agent.presence does not belong on conversations.events: publish it on agents.events"),
+            ("conversation.assigned", "conversation.assigned is vip-router's own event, which only it writes"),
+            ("crm.answered", "only it writes, on crm.answers: take it out of what is sent to conversations.events"),
+            ("ann@acme.com", "what came is no name of a type; known on conversations.events: conversation.opened"),
+            ("5511987654321", "what came is no name of a type; "),
+            ("a.5511987654321", "what came is no name of a type; "),
+            ("my name is Ann", "what came is no name of a type; "),
+            ("a" * 65, "what came is no name of a type; "),
         ],
     )
     def test_it_is_refused_with_a_hint(self, type_: str, says: str) -> None:
         error = refused(decode_conversation, stored(event(type_, {})))
         assert error.reason == "unknown-type"
         assert says in error.detail
-        assert "ann@" not in error.detail
+        assert error.detail.count("publish it on") == (type_ == "agent.presence"), "nobody else writes what is ours"
+        assert (type_ in error.detail) == ("what came" not in says)
 
     @pytest.mark.parametrize("decode", [decode_agent, decode_crm_answer, decode_request])
     def test_each_topic_has_its_own(self, decode: Any) -> None:

@@ -14,7 +14,7 @@ from events.kafka.acls import ROLES, Rights, acls, commands
 from events.kafka.check import Problem, judged
 from events.kafka.facts import ClusterFacts, TopicFacts
 from events.kafka.settings import Broker, KafkaSettings, kafka_settings
-from events.kafka.topics import DECOMPRESSED, wanted_topics
+from events.kafka.topics import DECOMPRESSED, unequal, wanted_topics
 from events.topics import (
     DEAD_LETTERS,
     INPUT_BYTES_MAX,
@@ -22,6 +22,8 @@ from events.topics import (
     RECORD_BYTES_MAX,
     TOPICS,
     batch_bytes_max,
+    counts_among,
+    packed_bytes_max,
     partition_counts,
 )
 
@@ -99,7 +101,9 @@ def test_what_create_makes_is_sound():
         (["conversations.events", "assignments"], "retention.ms", "3600000", "warning"),
         (["conversations.events", "assignments"], "retention.bytes", "1000", "warning"),
         ([DEAD_LETTERS], "retention.ms", "604800000", "warning"),
-        (["conversations.events", "agents.events"], "max.message.bytes", "1048588", "warning"),
+        (["conversations.events", "agents.events"], "max.message.bytes", "262144", "warning"),  # earlier versions
+        (["conversations.events", "agents.events"], "max.message.bytes", "1048588", "note"),  # Kafka's own default
+        (["conversations.events", "agents.events"], "max.message.bytes", "16777216", "warning"),
         (["conversations.events", "agents.events"], "max.message.bytes", "100000", "warning"),
         (["crm.answers", "assignment.requests", DEAD_LETTERS], "max.message.bytes", "1048576", "error"),
         (list(TOPICS), DECOMPRESSED, "2147483639", "warning"),
@@ -130,27 +134,41 @@ def test_one_broker_may_acknowledge_alone():
     ]
 
 
+LIKE = {"routing.log": "conversations.events has", "assignments.log": "agents.events has"}
+
+
 @pytest.mark.parametrize("name", list(TOPICS))
 def test_unequal_counts_are_found(name: str):
-    """Topics that are read together need the same number of partitions; the log, which cannot change, is right."""
+    """Topics that are read together need the same number of partitions; the one that differs is named, no other."""
     facts = sound()
     facts.topics[name] = msgspec.structs.replace(facts.topics[name], partitions=6)
-    unequal = [each for each in judged(facts, HERE) if each.setting == "the number of partitions"]
-    assert {each.severity for each in unequal} == {"error"}
-    if name in LOGS:
-        assert name not in {each.subject for each in unequal}
-    else:
-        assert [each.subject for each in unequal] == [name]
+    found = [each for each in judged(facts, HERE) if each.setting == "the number of partitions"]
+    assert {each.severity for each in found} == {"error"}
+    assert [each.subject for each in found] == [name]
+    assert found[0].wanted == ("1 as " if TOPICS[name].keyed_by == "workspace" else "4 as ") + LIKE.get(
+        name, "assignments.log has" if TOPICS[name].keyed_by == "workspace" else "routing.log has"
+    )
+
+
+def test_of_two_counts_that_are_equally_frequent_the_logs_is_right():
+    """A log cannot be made anew."""
+    existing = {"conversations.events": 3, "routing.log": 2, "agents.events": 5}
+    assert [str(each).partition(":")[0] for each in unequal(HERE, existing)] == ["conversations.events"]
+    assert counts_among(existing) == (2, 5)
+    assert counts_among({"assignments.log": 7}) == (None, 7)
 
 
 def test_a_missing_topic_is_an_error():
-    """It names the command that makes it, prefix included."""
+    """It names the command that makes it, with prefix and the counts that the others have."""
     settings = kafka_settings("kafka://localhost", {}, topic_prefix="blue.")
     facts = sound()
     del facts.topics["crm.answers"]
     problem = only(judged(facts, settings))
     assert (problem.severity, problem.subject, problem.found) == ("error", "blue.crm.answers", "missing")
-    assert problem.mend == "vip-router topics create --log kafka://localhost:9092 --topic-prefix blue."
+    command = "vip-router topics create --log kafka://localhost:9092 --topic-prefix blue."
+    assert problem.mend == f"{command} --partitions 4 --workspace-partitions 1"
+    facts.topics.clear()
+    assert {each.mend for each in judged(facts, settings) if each.found == "missing"} == {command}
 
 
 def test_what_may_not_be_seen_is_no_all_clear():
@@ -234,12 +252,12 @@ def test_an_append_fits_into_its_topic():
 
 
 def test_one_record_fits_into_its_topic():
-    """Only the public inputs are bounded by what strangers may send."""
+    """With room for the batch around it, and, in a public input, for what producers send unless told otherwise."""
+    kafka_default_bytes = 1024 * 1024 + 12
     for name, topic in TOPICS.items():
-        if name in ("conversations.events", "agents.events"):
-            assert batch_bytes_max(name) == INPUT_BYTES_MAX
-        else:
-            assert batch_bytes_max(name) > RECORD_BYTES_MAX >= topic.record_bytes_max
+        assert batch_bytes_max(name) > RECORD_BYTES_MAX >= topic.record_bytes_max
+        assert batch_bytes_max(name) > kafka_default_bytes
+    assert packed_bytes_max("agents.events") == INPUT_BYTES_MAX, "what earlier versions made takes no more"
 
 
 # --- the tables in deploy ---

@@ -14,7 +14,7 @@ from events.kafka.reach import NotLetInError
 from events.kafka.settings import kafka_settings
 from events.kafka.writer import split
 from events.log import LogError, LogUnavailableError, NewRecord, RecordTooLargeError
-from events.topics import INPUT_BYTES_MAX
+from events.topics import INPUT_BYTES_MAX, batch_bytes_max
 
 SETTINGS = kafka_settings("kafka://127.0.0.1:1", {})
 
@@ -99,5 +99,7 @@ def test_records_are_split_into_batches_that_their_topic_takes() -> None:
     assert [record for part in parts for record in part] == records
     assert [len(part) for part in parts] == [4, 4, 1]
     large = NewRecord("conversations.events", 0, None, b"x" * INPUT_BYTES_MAX)
+    assert [len(part) for part in split([records[0], large, records[0]], [3, 7, 9])] == [1, 1, 1]
+    large = large._replace(value=b"x" * batch_bytes_max("conversations.events"))
     with pytest.raises(RecordTooLargeError, match="record 7"):
         split([records[0], large], [3, 7])

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import AuthenticationFailedError
 
-from events.kafka.settings import GROUP_PREFIX, Broker, KafkaSettings, is_loopback, kafka_settings
+from events.kafka.settings import GROUP_PREFIX, VARIABLES, Broker, KafkaSettings, is_loopback, kafka_settings
 from events.topics import TOPICS
 
 PASSWORD = "correct-horse-battery"
@@ -91,6 +91,55 @@ def test_a_password_in_the_url_is_not_repeated():
     """Whoever writes credentials into the URL is told where they go, without showing them."""
     assert PASSWORD not in (said := refused(f"kafka://router:{PASSWORD}@localhost"))
     assert "VIP_ROUTER_KAFKA_PASSWORD_FILE" in said
+
+
+# --- the names of variables ---
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SECURTY", "VIP_ROUTER_KAFKA_SECURITY"),
+        ("SASL_USERNAME", "VIP_ROUTER_KAFKA_USERNAME"),
+        ("SASL_PASSWORD", "VIP_ROUTER_KAFKA_PASSWORD"),
+        ("SASL_PASSWORD_FILE", "VIP_ROUTER_KAFKA_PASSWORD_FILE"),
+        ("SASL_PLAIN_USERNAME", "VIP_ROUTER_KAFKA_USERNAME"),
+        ("MECHANISM", "VIP_ROUTER_KAFKA_SASL_MECHANISM"),
+        ("SECURITY_PROTOCOL", "VIP_ROUTER_KAFKA_SECURITY"),
+        ("SSL_CAFILE", "VIP_ROUTER_KAFKA_CA_FILE"),
+        ("BOOTSTRAP_SERVERS", "VIP_ROUTER_LOG"),
+        ("TOPIC_PREFIX", "VIP_ROUTER_TOPIC_PREFIX"),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_refused_and_the_nearest_is_named(name: str, meant: str):
+    """Before anything else is said: what it was meant to set would be called missing. Its value is never shown."""
+    said = refused(SECURITY="sasl-tls", **{name: PASSWORD})
+    assert said == f"VIP_ROUTER_KAFKA_{name}: there is no such setting; did you mean {meant}?"
+
+
+def test_where_no_variable_is_near_all_are_named():
+    said = refused(JAAS="x")
+    assert all(f" {name}" in said for name in VARIABLES)
+
+
+def test_every_variable_that_is_read_is_known_and_no_other():
+    """A name that is read and not listed would be refused."""
+    read: set[str] = set()
+
+    class Seen(dict[str, str]):
+        def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+            read.add(name)
+            return super().get(name, default)
+
+    kafka_settings("kafka://localhost", Seen(), topic_prefix="")
+    assert read == {f"VIP_ROUTER_KAFKA_{name}" for name in VARIABLES}
+
+
+def test_what_kubernetes_sets_for_a_service_of_that_name_is_left_alone():
+    """A service called vip-router-kafka would else keep every pod beside it from starting."""
+    theirs = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_CLIENTS", "PORT", "PORT_9092_TCP", "PORT_9092_TCP_ADDR")
+    assert made(**dict.fromkeys(theirs, "tcp://10.0.0.1:9092")) == made()
+    assert made(SECURTY="") == made(), "an empty variable counts as unset"
 
 
 # --- what every client of aiokafka is told ---

@@ -20,7 +20,10 @@ from consumers.publishing import (
     ready,
     rewindable,
 )
-from events.adapter import record_bytes
+from events.adapter import check_publish
+from events.cloudevents import BadInputError
+from events.decode import decode_conversation
+from events.log import StoredRecord
 from events.topics import INPUT_BYTES_MAX, partition_of
 
 COUNTS = Counts(contacts=8, workspaces=4)
@@ -82,14 +85,20 @@ def test_an_event_goes_where_its_contact_or_workspace_belongs(event, topic, key,
     assert doubt is None
 
 
-def test_a_record_that_is_too_large_only_with_key_and_headers_is_refused():
-    padding = INPUT_BYTES_MAX - len(one(padding="")) - 10
-    event = one(padding="x" * padding)
-    assert len(event) < INPUT_BYTES_MAX
-    with pytest.raises(BadLineError, match="too-large"):
-        ready(Line(1, event), COUNTS)
-    smaller = ready(Line(1, one(padding="x" * (padding - 100))), COUNTS).record
-    assert record_bytes(smaller) <= INPUT_BYTES_MAX
+def test_the_largest_event_that_the_router_takes_is_published_and_one_byte_more_is_not():
+    """Both have one limit, that of the value, and one sentence; the topics have room for key and headers besides."""
+    padding = INPUT_BYTES_MAX - len(one(padding=""))
+    found, doubt = ready(Line(1, one(padding="x" * padding)), COUNTS)
+    assert (len(found.value or b""), doubt) == (INPUT_BYTES_MAX, None)
+    check_publish([found])
+    assert decode_conversation(StoredRecord(*found[:2], 0, found.key, found.value, found.headers, 0)).contact == "c1"
+    larger = one(padding="x" * (padding + 1))
+    with pytest.raises(BadLineError) as published:
+        ready(Line(1, larger), COUNTS)
+    with pytest.raises(BadInputError) as routed:
+        decode_conversation(StoredRecord(*found[:2], 0, found.key, larger, found.headers, 0))
+    assert published.value.problem == (1, routed.value.reason, routed.value.detail)
+    assert routed.value.detail == "262,145 bytes; at most 262,144 are taken"
 
 
 async def test_checking_counts_everything_and_keeps_only_the_first_problems():

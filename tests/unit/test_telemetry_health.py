@@ -27,6 +27,7 @@ class FakeLane:
     def __init__(self, partition: int, *, is_ready: bool, positions: dict[str, int] | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.is_ready = is_ready
+        self.state: object = None
         self._figures = LaneFigures(partition, 7, positions or {}, None, is_full=False, passed_ms=None)
 
     def figures(self) -> LaneFigures:
@@ -37,13 +38,20 @@ class FakeRole:
     """A role that stands as it is told."""
 
     def __init__(
-        self, name: str, *lanes: FakeLane, owned: bool = True, standby: bool = False, error: str | None = None
+        self,
+        name: str,
+        *lanes: FakeLane,
+        owned: bool = True,
+        standby: bool = False,
+        error: str | None = None,
+        reads: dict[int, bool] | None = None,
     ) -> None:
         self.name = name
         self.is_owned = owned
         self.is_standby = standby
         self.error = error
         self.lanes: Sequence[LaneView] = lanes
+        self.reads = {lane.figures().partition: lane.is_ready for lane in lanes} if reads is None else reads
 
     def is_ready(self) -> bool:
         return self.is_owned and all(lane.is_ready for lane in self.lanes)
@@ -62,7 +70,7 @@ HALF = FakeRole("router", FakeLane(0, is_ready=True), FakeLane(1, is_ready=False
 STANDBY = FakeRole("assigner", owned=False, standby=True)
 STARTING = FakeRole("assigner", owned=False)
 FAILED = FakeRole("assigner", FakeLane(0, is_ready=False), error="ClockError")
-NO_LANES = FakeRole("crm")
+NO_LANES = FakeRole("crm", reads={3: True, 0: False})
 
 Ready = Callable[[Watched | None, Reading | None, asyncio.Event], Health]
 
@@ -135,13 +143,14 @@ def test_it_is_starting_until_the_log_is_open():
 
 
 def test_the_body_names_every_role_and_partition():
+    """Also those of a role whose workers are no lanes."""
     assert readiness(watched(HALF, STANDBY, NO_LANES), ANSWERS, asyncio.Event()).body == {
         "status": "taking-over",
         "log": "answers",
         "roles": {
             "router": {"state": "taking-over", "partitions": {"0": "ready", "1": "taking-over"}},
             "assigner": {"state": "standby", "partitions": {}},
-            "crm": {"state": "ready", "partitions": {}},
+            "crm": {"state": "ready", "partitions": {"0": "taking-over", "3": "ready"}},
         },
     }
 
@@ -181,7 +190,7 @@ async def test_lags_that_the_log_does_not_say_are_left_out(trouble: str):
     log = Troubled(cluster_id="c", clock_ms=lambda: 1, topics=partition_counts(1, 1))
     log.trouble = trouble
     role = FakeRole("router", FakeLane(0, is_ready=True, positions={CONVERSATION_EVENTS: 0}))
-    assert await read_lags(watched(role, log=log), timeout_s=0.02) == SILENT
+    assert await read_lags(watched(role, log=log), timeout_s=0.02) == SILENT._replace(partitions={"router": 1})
 
 
 async def test_a_lag_is_what_lies_between_the_position_and_the_end():
@@ -203,6 +212,7 @@ async def test_a_lag_is_what_lies_between_the_position_and_the_end():
             ("crm", TopicPartition(ROUTING_LOG, 0)): 0,
             ("crm", TopicPartition(ROUTING_LOG, 1)): 0,
         },
+        partitions={"router": 2, "assigner": 1, "crm": 2},
     )
 
 

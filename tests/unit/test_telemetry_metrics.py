@@ -8,30 +8,34 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 import typer
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumers.cli.main import app
 from consumers.lane import Lane
 from consumers.policy_book import PolicyBook
+from consumers.settings import ROLES
 from consumers.specs import ROUTER
+from consumers.telemetry.desks import DeskFigures, Desks
 from consumers.telemetry.metrics import Metrics
 from consumers.telemetry.readings import Reading
 from consumers.telemetry.telemetry import Telemetry
 from consumers.telemetry.views import LaneFigures, LaneView, Watched
-from consumers.telemetry.watching import DEAD, REROUTED, Timings, WatchedLog, WatchedLookUps, watched_log
-from events.log import FencedError, Log, NewRecord, TopicPartition
+from consumers.telemetry.watching import DeadLetters, Timings, WatchedLog, WatchedLookUps, watched_log
+from events.cloudevents import Reason
+from events.dead_letters import dead_letter
+from events.log import FencedError, Log, NewRecord, StoredRecord, TopicPartition
 from events.memory import MemoryLog
-from events.topics import CONVERSATION_EVENTS, DEAD_LETTERS, REPLIES, ROUTING_LOG, partition_counts
+from events.topics import CONVERSATION_EVENTS, CRM_ANSWERS, REPLIES, ROUTING_LOG, partition_counts
 from routing.policy_file import parse_policy
 from tests.processes import policy_text
 
 NOW_MS = 1_000_000
-ALLOWED_LABELS = {"role", "partition", "topic", "outcome", "workspace", "version", "python", "le"}
+ALLOWED_LABELS = {"role", "partition", "topic", "outcome", "workspace", "version", "python", "le", "route", "reason"}
 
 Labels = frozenset[tuple[str, str]]
 Samples = dict[tuple[str, Labels], float]
@@ -60,6 +64,7 @@ class FakeLane:
             {"inputs": 11, "records": 22, "batches": 3, "aside": 4, "fenced": 5, "taken over again": 6}
         )
         self.is_ready = is_ready
+        self.state: object = None
         self._figures = figures
 
     def figures(self) -> LaneFigures:
@@ -73,6 +78,7 @@ class FakeRole:
         self.is_standby = not owned
         self.error: str | None = None
         self.lanes: Sequence[LaneView] = lanes
+        self.reads: dict[int, bool] = {}
 
     def is_ready(self) -> bool:
         return self.is_owned
@@ -83,7 +89,7 @@ def watched(*roles: FakeRole) -> Watched:
     return Watched(log=log, roles=roles, book=PolicyBook({}))
 
 
-BUSY = LaneFigures(1, 100, {CONVERSATION_EVENTS: 5}, 60, is_full=True, passed_ms=NOW_MS - 2_500)
+BUSY = LaneFigures(1, 100, {CONVERSATION_EVENTS: 5}, 60, is_full=True, passed_ms=NOW_MS - 2_500, snapshot_end=83)
 CALM = LaneFigures(0, 9, {}, None, is_full=False, passed_ms=None)
 
 
@@ -105,10 +111,12 @@ def test_every_figure_of_a_lane_stands_under_its_role_and_partition():
         "outputs_backlog": 40,
         "outputs_backlog_full": 1,
         "passed_deadlines_wait_seconds": 2.5,
+        "records_since_snapshot": 17,
         "clock_skew_seconds": -1.5,
     }
     assert {name: value(samples, name, role="router", partition="1") for name in expected} == expected
     assert value(samples, "outputs_backlog", role="router", partition="0") == 0
+    assert value(samples, "records_since_snapshot", role="router", partition="0") == 9, "all, if there is none"
     assert value(samples, "ready", role="router", partition="0") == 1
     assert value(samples, "lag", role="router", partition="1", topic=CONVERSATION_EVENTS) == 7
     assert value(samples, "log_up") == 1
@@ -183,17 +191,38 @@ async def test_appends_are_timed_and_the_clocks_compared_and_errors_pass_through
     assert value(samples, "append_seconds_count", role="router") == 2
 
 
+def dead(topic: str, reason: str) -> NewRecord:
+    """A dead letter."""
+    return dead_letter(StoredRecord(topic, 0, 3, b"k", b'"topic":"x"', (), NOW_MS), reason, "why", now_ms=NOW_MS)
+
+
+async def test_however_many_reasons_and_topics_records_have_the_series_are_few():
+    """Every reason of the contract has its series; whatever else is written comes under one."""
+    metrics = Metrics(lambda: NOW_MS)
+    inner = MemoryLog(cluster_id="c", clock_ms=lambda: NOW_MS, topics=partition_counts(2, 1))
+    log = watched_log(inner, "assigner", metrics.timings, lambda: NOW_MS)
+    before = len(metrics.timings.dead_letters)
+    assert before == 2 * len(get_args(Reason))
+    await log.publish([dead(f"topic-{number}", f"reason-{number}") for number in range(50)])
+    assert len(metrics.timings.dead_letters) == before + 1
+    assert value(
+        parsed(metrics.text(None, None, None)), "dead_letters_total", role="assigner", topic="other", reason="other"
+    ) == 50  # fmt: skip
+
+
 async def test_dead_letters_and_records_sent_on_are_told_apart_and_outputs_are_neither():
     metrics = Metrics(lambda: NOW_MS)
     inner = MemoryLog(cluster_id="c", clock_ms=lambda: NOW_MS, topics=partition_counts(2, 1))
     log = watched_log(inner, "router", metrics.timings, lambda: NOW_MS)
-    assert value(parsed(metrics.text(None, None, None)), "dead_letters_total", role="router") == 0, "a rise can be seen"
-    topics = [CONVERSATION_EVENTS, DEAD_LETTERS, DEAD_LETTERS]
-    await log.publish([NewRecord(topic, 0, b"k", b"v") for topic in topics])
+    counted_as = {"role": "router", "topic": CONVERSATION_EVENTS, "reason": "not-json"}
+    assert value(parsed(metrics.text(None, None, None)), "dead_letters_total", **counted_as) == 0, "a rise can be seen"
+    letters = [dead(CONVERSATION_EVENTS, "not-json"), dead(CONVERSATION_EVENTS, "not-json"), dead(CRM_ANSWERS, "fault")]
+    await log.publish([NewRecord(CONVERSATION_EVENTS, 0, b"k", b"v"), *letters])
     await log.publish([NewRecord(REPLIES, 0, b"k", b"v")])
     await log.publish([])
     samples = parsed(metrics.text(None, None, None))
-    assert value(samples, "dead_letters_total", role="router") == 2
+    assert value(samples, "dead_letters_total", **counted_as) == 2
+    assert value(samples, "dead_letters_total", role="router", topic=CRM_ANSWERS, reason="fault") == 1
     assert value(samples, "rerouted_total", role="router") == 1
     assert await inner.end_offset(TopicPartition(REPLIES, 0)) == 1
 
@@ -229,15 +258,40 @@ def everything() -> bytes:
     """A scrape with every metric in it."""
     metrics = Metrics(lambda: NOW_MS)
     metrics.timings.apart_ms[TopicPartition(ROUTING_LOG, 1)] = 1
-    metrics.timings.set_aside.update({("router", DEAD): 1, ("router", REROUTED): 1})
+    metrics.timings.dead_letters[DeadLetters("router", CONVERSATION_EVENTS, "not-json")] += 1
+    metrics.timings.rerouted["router"] += 1
     metrics.timings.append_s.labels(role="router").observe(0.1)
     look_ups = WatchedLookUps(FakeClient(), metrics.timings)
     look_ups.counts["answered"] += 1
-    reading = Reading(log_answers=True, lags={("router", TopicPartition(CONVERSATION_EVENTS, 1)): 7})
+    lags = {("router", TopicPartition(CONVERSATION_EVENTS, 1)): 7}
+    desks = CollectorRegistry()
+    desks.register(Desks({"default": DeskFigures()}, NOW_MS))
+    reading = Reading(log_answers=True, lags=lags, partitions={"router": 2})
     found = watched(FakeRole("router", FakeLane(BUSY)))
     policy = parse_policy(policy_text("http://127.0.0.1:1"), source="p.toml")
     found.book.exchange({"default": policy})
-    return metrics.text(found, look_ups, reading)
+    return metrics.text(found, look_ups, reading) + generate_latest(desks)
+
+
+def created(text: str) -> list[str]:
+    """The oracle: series that say since when another is counted, which nobody reads."""
+    return re.findall(r"^\w+_created\b", text, re.MULTILINE)
+
+
+def test_no_series_says_since_when_another_is_counted():
+    assert created(everything().decode()) == []
+    assert created("vip_router_append_seconds_created{} 1.7e9\n") == ["vip_router_append_seconds_created"], (
+        "a planted one"
+    )
+
+
+def test_policies_that_were_refused_are_counted():
+    found = watched()
+    samples = parsed(Metrics(lambda: NOW_MS).text(found, None, None))
+    assert value(samples, "policy_reloads_refused_total") == 0
+    found.book.refused += 1
+    samples = parsed(Metrics(lambda: NOW_MS).text(found, None, None))
+    assert value(samples, "policy_reloads_refused_total") == 1
 
 
 def badly_named(text: str) -> list[str]:
@@ -344,6 +398,18 @@ def test_every_alert_asks_for_metrics_that_there_are():
     assert unknown_metrics([{"expr": "rate(vip_router_fenced_total[5m]) > 0"}], everything().decode()) == {
         "vip_router_fenced_total"
     }, "a rule with a misspelt name is found"
+
+
+def roles_not_missed(rules: Sequence[dict[str, Any]]) -> set[str]:
+    """The oracle: roles for which no alarm fires when no process exports them at all."""
+    alarms = " ".join(rule["expr"] for rule in rules)
+    return {role for role in ROLES if f'absent(vip_router_owned{{role="{role}"}})' not in alarms}
+
+
+def test_a_role_that_no_process_exports_is_missed():
+    assert roles_not_missed(RULES) == set()
+    less = [{"expr": rule["expr"].replace('role="crm"', 'role="cmr"')} for rule in RULES]
+    assert roles_not_missed(less) == {"crm"}, "a role that is left out is found"
 
 
 def test_every_alert_says_what_is_wrong_and_has_its_section_in_the_runbook():
