@@ -82,8 +82,9 @@ def counts_among(existing: Mapping[str, int]) -> tuple[int | None, int | None]:
 def batch_bytes_max(name: str) -> int:
     """The largest record batch that the topic takes on Kafka, its ``max.message.bytes``; writers stay below it.
 
-    The public inputs take all that producers send unless told otherwise (1 MiB): an event over ``INPUT_BYTES_MAX`` is
-    to be among the dead letters, where somebody sees it, and not only an error of its producer.
+    The public inputs take all that producers send unless told otherwise (1 MiB): librdkafka packs bursts into batches
+    of that size and splits none that is refused; and an event over ``INPUT_BYTES_MAX`` is to be among the dead letters,
+    where somebody sees it.
     """
     topic = TOPICS.get(name)
     if topic is not None and topic.written_by == "append":

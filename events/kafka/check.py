@@ -28,10 +28,9 @@ from events.kafka.topics import (
 from events.kafka.topics import wanted_topic as wanted_of
 from events.topics import (
     AGENT_EVENTS,
-    BATCH_OVERHEAD_BYTES_MAX,
     CONVERSATION_EVENTS,
     DEAD_LETTERS,
-    INPUT_BYTES_MAX,
+    RECORD_BYTES_MAX,
     TOPICS,
     Topic,
     counts_among,
@@ -286,8 +285,8 @@ def _sizes(topic: Topic, found: TopicFacts, wanted: WantedTopic, settings: Kafka
         why = "the brokers refuse what a lane has to write, and the lane stands still"
         yield _differs(topic, setting, str(size), str(needed), settings, "error", why)
     elif size < needed:
-        why = "larger events are refused: their producer alone learns of it, and they are not among the dead letters"
-        severity: Severity = "warning" if size < INPUT_BYTES_MAX + BATCH_OVERHEAD_BYTES_MAX else "note"
+        why = "bursts of producers that pack larger batches (librdkafka: 1 MB) and larger events are refused, unseen here"
+        severity: Severity = "warning" if size < RECORD_BYTES_MAX else "note"
         yield _differs(topic, setting, str(size), str(needed), settings, severity, why)
     elif size > needed and public:
         why = "whoever may write there can fill memory and disk with what becomes dead letters"

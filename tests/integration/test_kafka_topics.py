@@ -18,9 +18,19 @@ from events.kafka.reach import admin_client
 from events.kafka.settings import KafkaSettings, kafka_settings
 from events.kafka.topics import create, existing_counts, wanted_topics
 from events.log import LogError
-from events.topics import LOG_BATCH_BYTES_MAX, TOPICS, batch_bytes_max, partition_counts
+from events.topics import (
+    AGENT_EVENTS,
+    CONVERSATION_EVENTS,
+    INPUT_BYTES_MAX,
+    LOG_BATCH_BYTES_MAX,
+    TOPICS,
+    batch_bytes_max,
+    partition_counts,
+)
 from tests.brokers.cluster import Cluster
 from tests.brokers.fixtures import fresh
+from tests.clients import librdkafka
+from tests.clients.wire import Wire
 from tests.processes import policy_text, run
 
 pytestmark = pytest.mark.on_processes
@@ -63,6 +73,18 @@ def test_three_brokers_get_three_copies(kafka3: Cluster, tmp_path: Path):
     assert {topic["configs"]["min.insync.replicas"] for topic in said["made"]} == {"2"}
     checked = run("topics", "check", *where(settings), cwd=tmp_path)
     assert (checked.code, checked.out) == (0, "Nothing differs from what the promises need.\n")
+
+
+async def test_a_burst_of_a_client_that_packs_large_batches_is_taken(kafka: Cluster):
+    """It packs up to 1 MB (librdkafka does) and splits nothing: a topic for one event refuses all."""
+    settings = at(kafka)
+    await create(settings, partition_counts(1, 1))
+    burst = [Wire(f"c{number}", "x" * 500, ()) for number in range(10_000)]
+    for topic in (CONVERSATION_EVENTS, AGENT_EVENTS):
+        librdkafka.produce(kafka.bootstrap, settings.topic(topic), burst)
+    await set_config(settings, CONVERSATION_EVENTS, max_message_bytes=str(INPUT_BYTES_MAX))
+    with pytest.raises(AssertionError, match="MSG_SIZE_TOO_LARGE"):
+        librdkafka.produce(kafka.bootstrap, settings.topic(CONVERSATION_EVENTS), burst)
 
 
 async def test_the_brokers_have_what_was_asked(kafka3: Cluster):

@@ -102,6 +102,7 @@ def test_what_create_makes_is_sound():
         (["conversations.events", "assignments"], "retention.bytes", "1000", "warning"),
         ([DEAD_LETTERS], "retention.ms", "604800000", "warning"),
         (["conversations.events", "agents.events"], "max.message.bytes", "262144", "warning"),  # earlier versions
+        (["conversations.events", "agents.events"], "max.message.bytes", "1000000", "warning"),  # librdkafka's batches
         (["conversations.events", "agents.events"], "max.message.bytes", "1048588", "note"),  # Kafka's own default
         (["conversations.events", "agents.events"], "max.message.bytes", "16777216", "warning"),
         (["conversations.events", "agents.events"], "max.message.bytes", "100000", "warning"),
