@@ -285,7 +285,7 @@ def _sizes(topic: Topic, found: TopicFacts, wanted: WantedTopic, settings: Kafka
         why = "the brokers refuse what a lane has to write, and the lane stands still"
         yield _differs(topic, setting, str(size), str(needed), settings, "error", why)
     elif size < needed:
-        why = "bursts of producers that pack larger batches (librdkafka: 1 MB) and larger events are refused, unseen here"
+        why = "larger events are refused, and bursts of producers that pack larger batches (librdkafka: 1 MB)"
         severity: Severity = "warning" if size < RECORD_BYTES_MAX else "note"
         yield _differs(topic, setting, str(size), str(needed), settings, severity, why)
     elif size > needed and public:
