@@ -62,8 +62,10 @@ class KafkaOwnership:
         try:
             while not stop.is_set():
                 await self._until_something(consumer, assigned, stop, role)
-                # A member that leads the group and sees no topic leaves nothing to anybody, without a word.
-                await _unless(stop, self._client.check_still_there(topic))
+                if not assigned.partitions:
+                    # A member that leads the group and sees no topic leaves nothing to anybody, without a word. What
+                    # others are given is let go of at once: they are about to work on it.
+                    await _unless(stop, self._client.check_still_there(topic))
                 if not stop.is_set() and assigned.partitions != owned:
                     owned = assigned.partitions
                     logger.info("%s: works on partitions %s", role, sorted(owned))

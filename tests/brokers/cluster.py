@@ -75,15 +75,14 @@ class Cluster:
         wait_ready(self.nodes, timeout_s=timeout_s)
 
     def heal(self) -> None:
-        """Resume what is paused, start what is dead, and wait until the cluster is whole. Costs nothing if it is."""
+        """Resume what is paused, start what is dead, and wait until the cluster is whole. Costs a question if it is."""
         hurt = [node for node in self.nodes if node.state is not State.RUNNING or not node.alive()]
         for node in hurt:
             if node.state is State.PAUSED and node.alive():
                 node.resume()
             else:
                 node.restart()
-        if hurt:
-            self.wait_ready()
+        self.wait_ready()  # also for a broker that a test has restarted, and not waited for
 
     def _make(self, stack: contextlib.ExitStack) -> list[Node]:
         ids = range(1, self.n + 1)

@@ -32,6 +32,7 @@ from events.log import (
 )
 from events.topics import INPUT_BYTES_MAX, RECORD_BYTES_MAX
 from tests.brokers.cluster import Cluster
+from tests.brokers.fixtures import Brokers
 from tests.contract import log_checks
 from tests.contract.indefinite import append_found_out, publish_until_confirmed
 from tests.contract.log_checks import Check
@@ -250,10 +251,16 @@ async def test_a_writer_does_not_read_back_what_it_wrote(
         assert values(await asyncio.wait_for(following, PATIENCE_S)) == [b"not mine"]
 
 
-async def test_brokers_that_are_away_are_waited_for(
-    kafka: Cluster, settings: KafkaSettings, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A write ends without an answer, in time; who reads waits; both go on when the broker is back."""
+async def test_brokers_that_are_away_are_waited_for(brokers: Brokers, caplog: pytest.LogCaptureFixture) -> None:
+    """A write ends without an answer, in time; who reads waits; both go on when the broker is back.
+
+    On a broker of its own: one that is killed and has all other tests' topics needs half a minute to come back.
+    """
+    with brokers(1) as kafka:
+        await goes_away_and_comes_back(kafka, own_settings(kafka.bootstrap, REQUEST_TIMEOUT="1s"), caplog)
+
+
+async def goes_away_and_comes_back(kafka: Cluster, settings: KafkaSettings, caplog: pytest.LogCaptureFixture) -> None:
     async with own_log(settings) as log:
         await log.append(LOG, sealed(LOG, 0, b"a"), expected=0)
         await log.publish(new(INPUT, b"a"))
