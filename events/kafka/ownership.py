@@ -62,14 +62,14 @@ class KafkaOwnership:
         try:
             while not stop.is_set():
                 await self._until_something(consumer, assigned, stop, role)
-                if not assigned.partitions:
-                    # A member that leads the group and sees no topic leaves nothing to anybody, without a word. What
-                    # others are given is let go of at once: they are about to work on it.
-                    await _unless(stop, self._client.check_still_there(topic))
+                if owned and assigned.partitions and not owned <= assigned.partitions:
+                    owned &= assigned.partitions  # at once: others are about to work on the rest
+                    await _tell(change, role, owned)
+                # A member that leads the group and sees no topic leaves nothing to anybody, without a word.
+                await _unless(stop, self._client.check_still_there(topic))
                 if not stop.is_set() and assigned.partitions != owned:
                     owned = assigned.partitions
-                    logger.info("%s: works on partitions %s", role, sorted(owned))
-                    await change(owned)
+                    await _tell(change, role, owned)
             if owned:
                 await change(frozenset())
         finally:
@@ -153,6 +153,11 @@ class KafkaOwnership:
             "value_deserializer": None,
             "client_rack": None,
         }
+
+
+async def _tell(change: Change, role: str, owned: frozenset[int]) -> None:
+    logger.info("%s: works on partitions %s", role, sorted(owned))
+    await change(owned)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:

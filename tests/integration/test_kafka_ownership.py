@@ -164,20 +164,20 @@ async def test_a_topic_that_is_missing_for_a_moment_ends_no_membership(
     """It is being made anew: what that means is for those to say who read it."""
     async with member(settings) as one:
         await until_shared(one)
-        looked = asyncio.Event()
+        looked, found = asyncio.Event(), asyncio.Event()
         look = one.log.client.check_still_there
 
         async def check_still_there(topic: str) -> None:
             looked.set()
             await look(topic)
+            found.set()
 
         monkeypatch.setattr(one.log.client, "check_still_there", check_still_there)
         await delete(settings, INPUTS)
         await asyncio.wait_for(looked.wait(), PATIENCE_S)
-        looked.clear()
         async with own_log(settings):
             pass
-        await asyncio.wait_for(looked.wait(), PATIENCE_S)
+        await asyncio.wait_for(found.wait(), PATIENCE_S)
         await until_shared(one)
 
 
