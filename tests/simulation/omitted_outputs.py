@@ -187,5 +187,5 @@ OUTPUT_OMISSIONS: Final[Sequence[Omission]] = (
     omission("parts before lane@F", lane_entry_before_parts, "snapshot"),
     omission("tombstones after lane@F", tombstones_before_lane_entry, "snapshot"),
     omission("snapshots of confirmed state only", snapshot_of_provisional_state, "snapshot"),
-    omission("parts up to F only", load_newest_parts, "restored", start=3, **BUSY),
+    omission("parts up to F only", load_newest_parts, "restored", "snapshot", start=3, **BUSY),
 )
