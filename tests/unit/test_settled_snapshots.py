@@ -7,36 +7,28 @@ import pytest
 from consumers import snapshots
 from consumers.policy_book import LanePolicies, PolicyBook
 from consumers.restore import Tail
-from consumers.snapshots import LANE, SETTLED, Snapshots, parts_of
+from consumers.snapshots import LANE, SETTLED, parts_of
 from consumers.specs import ASSIGNER
 from events.adapter import UNREADABLE
-from events.chain import NOTHING_BEFORE, Entry, seal
 from events.log import LogUnavailableError, NewRecord, TopicPartition
-from events.memory import MemoryLog
-from events.records import Moment, genesis, hash_of
-from events.topics import ASSIGNMENTS_LOG, ASSIGNMENTS_SNAPSHOTS, partition_counts
+from events.topics import ASSIGNMENTS_LOG, ASSIGNMENTS_SNAPSHOTS
 from routing.workspace_state import is_settled
 from tests.simulation.virtual_loop import run_virtual
+from tests.snapshot_given import SnapshotWorld
 from tests.workspace_given import Lane
 
 PLACE = TopicPartition(ASSIGNMENTS_LOG, 0)
 ENTRIES = TopicPartition(ASSIGNMENTS_SNAPSHOTS, 0)
 
 
-class World:
+class World(SnapshotWorld):
     """A desk, and a log whose length is all that matters to a snapshot."""
 
     def __init__(self):
-        self.log = MemoryLog(cluster_id="here", clock_ms=lambda: 0, topics=partition_counts(1, 1))
+        super().__init__(ASSIGNER)
         self.desk = Lane(confirms=False)
         self.desk.rules()
         self.desk.has("anna", "support", max_open=50)
-        self.tail = Tail(log_id="here")
-        self.policies = LanePolicies(PolicyBook({}))
-        self.writer = self.another()
-
-    def another(self):
-        return Snapshots(self.log, ASSIGNER, 0)
 
     def serves(self, *names):
         for name in names:
@@ -45,29 +37,14 @@ class World:
 
     async def snapshot(self, *writers):
         """Of what is confirmed, after one more record."""
-        value = genesis(ASSIGNMENTS_LOG, 0, Moment.at(self.tail.end), log_id="here", cluster_id="here", count=1)
-        records = seal(
-            PLACE, [Entry(b"", value, hash_of(value))],
-            expected=self.tail.end, log_id="here", after=NOTHING_BEFORE, progress=None,
-        )  # fmt: skip
-        self.tail.end = (await self.log.append(PLACE, records, expected=self.tail.end)).offset_next
-        self.tail.after = hash_of(value)
+        await self.grow()
         changed = self.desk.workspaces.confirm()
         for writer in writers or (self.writer,):
-            writer.note(changed, 1)
-            writer.begin(self.desk.workspaces, self.tail, self.policies)
-            await writer.settle()
-
-    async def entries(self):
-        """Key and value of each that is there, the removed ones left out."""
-        last = {}
-        for record in (await self.log.read(ENTRIES, 0, records_max=10_000)).records:
-            last[(record.key or b"").decode()] = record.value
-        return {key: value for key, value in last.items() if value is not None}
+            await self.write(writer, self.desk.workspaces, changed)
 
     async def together(self):
         """How many entries hold parts that are over."""
-        return sum(key.startswith(SETTLED) for key in await self.entries())
+        return sum(key.startswith(SETTLED) for key in await self.alive())
 
     async def restarted(self, changed):
         """Another process's writer, which has loaded the newest snapshot and folded what changed since."""
@@ -92,9 +69,9 @@ async def _together():
     world.serves(*map(str, range(30)))
     world.desk.asks("open")
     await world.snapshot()
-    together = [key for key in await world.entries() if key.startswith(SETTLED)]
+    together = [key for key in await world.alive() if key.startswith(SETTLED)]
     assert len(together) == 1
-    assert len(parts_of("settled-0", (await world.entries())[together[0]])) == 30
+    assert len(parts_of("settled-0", (await world.alive())[together[0]])) == 30
     assert await world.is_restored()
     agents = (await world.loaded()).state.desk("default").agents
     assert agents["anna"].open == 1
@@ -114,7 +91,7 @@ async def _again():
     assert (await world.loaded()).state.desk("default").agents["anna"].open == 1
     world.desk.ends("two")
     await world.snapshot()
-    assert not any("two@" in key for key in await world.entries())
+    assert not any("two@" in key for key in await world.alive())
     assert await world.is_restored()
 
 
@@ -127,7 +104,7 @@ async def _left_behind():
     world = World()
     world.desk.asks("one")
     await world.snapshot()
-    stale = {key: value for key, value in (await world.entries()).items() if "one@" in key}
+    stale = {key: value for key, value in (await world.alive()).items() if "one@" in key}
     world.desk.ends("one")
     await world.snapshot()
     await world.log.publish([NewRecord(*ENTRIES, key.encode(), value) for key, value in stale.items()])
@@ -178,7 +155,7 @@ async def _missing():
     await world.snapshot()
     world.serves("two")
     await world.snapshot()
-    for key in [key for key in await world.entries() if key.startswith(SETTLED)]:
+    for key in [key for key in await world.alive() if key.startswith(SETTLED)]:
         await world.log.publish([NewRecord(*ENTRIES, key.encode(), None)])
         assert await world.loaded() is None
 
@@ -223,7 +200,7 @@ async def _bounded():
     world = World()
     world.serves(*map(str, range(40)))
     await world.snapshot()
-    sizes = [len(value) for key, value in (await world.entries()).items() if key.startswith(SETTLED)]
+    sizes = [len(value) for key, value in (await world.alive()).items() if key.startswith(SETTLED)]
     assert len(sizes) > 5
     assert max(sizes) < 1_000 + 250
     assert await world.is_restored()

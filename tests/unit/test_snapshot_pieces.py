@@ -10,47 +10,27 @@ from consumers.lane import Lane
 from consumers.policy_book import LanePolicies, PolicyBook
 from consumers.restore import Tail
 from consumers.snapshot_pieces import PIECE
-from consumers.snapshots import LANE, Snapshots
+from consumers.snapshots import LANE
 from consumers.specs import ROUTER
 from events.adapter import UNREADABLE
-from events.chain import NOTHING_BEFORE, Entry, seal
-from events.log import LogUnavailableError, NewRecord, TopicPartition
-from events.memory import MemoryLog
-from events.records import Moment, genesis, hash_of
-from events.topics import RECORD_BYTES_MAX, ROUTING_LOG, ROUTING_SNAPSHOTS, partition_counts
+from events.log import NewRecord, TopicPartition
+from events.topics import RECORD_BYTES_MAX, ROUTING_LOG, ROUTING_SNAPSHOTS
 from routing.contact import Contact, Conversation
 from tests.processes import policy_text
 from tests.simulation.virtual_loop import run_virtual
+from tests.snapshot_given import SnapshotWorld
 
 PLACE = TopicPartition(ROUTING_LOG, 0)
 ENTRIES = TopicPartition(ROUTING_SNAPSHOTS, 0)
 
 
-class FailingLog(MemoryLog):
-    """Takes so many publishes, then none."""
-
-    takes = -1  # no limit
-
-    async def publish(self, records):
-        if self.takes == 0:
-            raise LogUnavailableError("full")
-        self.takes -= 1
-        await super().publish(records)
-
-
-class World:
+class World(SnapshotWorld):
     """Contacts, a writer of their snapshots, and a log whose length is all that matters to these."""
 
     def __init__(self):
-        self.log = FailingLog(cluster_id="here", clock_ms=lambda: 0, topics=partition_counts(1, 1))
+        super().__init__(ROUTER)
         self.state = ROUTER.new_state()
-        self.tail = Tail(log_id="here")
-        self.policies = LanePolicies(PolicyBook({}))
         self.changed = {}
-        self.writer = self.another()
-
-    def another(self):
-        return Snapshots(self.log, ROUTER, 0)
 
     def has(self, name, *conversations):
         """A contact changes."""
@@ -61,18 +41,10 @@ class World:
 
     async def snapshot(self, *writers, takes=-1):
         """Of what is there, after one more record; whether it was taken."""
-        value = genesis(ROUTING_LOG, 0, Moment.at(self.tail.end), log_id="here", cluster_id="here", count=1)
-        records = seal(
-            PLACE, [Entry(b"", value, hash_of(value))],
-            expected=self.tail.end, log_id="here", after=NOTHING_BEFORE, progress=None,
-        )  # fmt: skip
-        self.tail.end = (await self.log.append(PLACE, records, expected=self.tail.end)).offset_next
-        self.tail.after = hash_of(value)
+        await self.grow()
         for writer in writers or (self.writer,):
-            writer.note(self.changed, 1)
             self.log.takes = takes
-            writer.begin(self.state, self.tail, self.policies)
-            await writer.settle()
+            await self.write(writer, self.state, self.changed)
             self.log.takes = -1
         self.changed = {}
         return (writers or (self.writer,))[-1].end == self.tail.end
@@ -86,13 +58,6 @@ class World:
         folded = {key: part for key, part in self.state.parts() if loaded.get(key) != part}
         self.writer.note(folded, self.tail.end - tail.end)
         return found
-
-    async def alive(self):
-        """Key and value of what is there, what was removed left out."""
-        last = {}
-        for record in (await self.log.read(ENTRIES, 0, records_max=10_000)).records:
-            last[(record.key or b"").decode()] = record.value
-        return {key: value for key, value in last.items() if value is not None}
 
     async def names(self):
         """The keys of what is there; of pieces only that they are."""
