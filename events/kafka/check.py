@@ -133,7 +133,7 @@ def _session(configs: dict[str, str], settings: KafkaSettings) -> Iterator[Probl
 
 
 def _counts(facts: ClusterFacts, settings: KafkaSettings) -> Iterator[Problem]:
-    for topic, found, wanted in unequal(settings, _existing(facts)):
+    for topic, found, wanted in unequal(settings, facts.counts):
         yield Problem(
             severity="error",
             subject=topic,
@@ -143,10 +143,6 @@ def _counts(facts: ClusterFacts, settings: KafkaSettings) -> Iterator[Problem]:
             why=WHY_EQUAL,
             mend=MEND_UNEQUAL,
         )
-
-
-def _existing(facts: ClusterFacts) -> dict[str, int]:
-    return {name: topic.partitions for name, topic in facts.topics.items()}
 
 
 # --- each topic ---
@@ -169,7 +165,7 @@ def _absent(topic: Topic, facts: ClusterFacts, settings: KafkaSettings) -> Probl
 def _create(facts: ClusterFacts, settings: KafkaSettings) -> str:
     """The command that makes what is missing, with the counts that the others have."""
     prefix = f" --topic-prefix {settings.topic_prefix}" if settings.topic_prefix else ""
-    contacts, workspaces = counts_among(_existing(facts))
+    contacts, workspaces = counts_among(facts.counts)
     counts = f" --partitions {contacts}" if contacts else ""
     counts += f" --workspace-partitions {workspaces}" if workspaces else ""
     return f"vip-router topics create --log {_url(settings)}{prefix}{counts}"

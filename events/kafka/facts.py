@@ -37,6 +37,11 @@ class ClusterFacts(Struct, frozen=True, kw_only=True):
     topics: dict[str, TopicFacts]
     forbidden: tuple[str, ...]  #: topics that we may not even see
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many partitions each topic has."""
+        return {name: topic.partitions for name, topic in self.topics.items()}
+
 
 async def cluster_facts(admin: AIOKafkaAdminClient, settings: KafkaSettings, names: Sequence[str]) -> ClusterFacts:
     """Ask for the brokers and for the topics ``names``; raises ``LogError`` for an answer that cannot be used."""

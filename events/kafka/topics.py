@@ -131,7 +131,7 @@ async def create(
     async with admin_client(settings) as admin:
         facts = await cluster_facts(admin, settings, list(partitions))
         wanted = wanted_topics(partitions, brokers=len(facts.brokers), retention_days=retention_days)
-        differs = next(unequal(settings, {name: topic.partitions for name, topic in facts.topics.items()}), None)
+        differs = next(unequal(settings, facts.counts), None)
         if differs is not None:
             raise LogError(str(differs))
         for topic in wanted:
@@ -147,7 +147,7 @@ async def existing_counts(settings: KafkaSettings) -> dict[str, int]:
     """The partition counts of those of our topics that exist. Raises ``LogUnavailableError`` and ``LogError``."""
     async with admin_client(settings) as admin:
         facts = await cluster_facts(admin, settings, list(TOPICS))
-    return {name: topic.partitions for name, topic in facts.topics.items()}
+    return facts.counts
 
 
 def _keeping(topic: Topic, retention_days: int) -> dict[str, str]:
